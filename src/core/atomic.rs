@@ -1,0 +1,171 @@
+//! The one file that names where atomics come from, and the words that rings are made of.
+//!
+//! Every lock-free type of the kernel takes its atomics from here, so that the model checker can put its
+//! own in their place (`cfg(loom)`, set by the `loom/` crate alone).
+
+#[cfg(all(not(loom), target_has_atomic = "64"))]
+pub use ::core::sync::atomic::AtomicU64;
+#[cfg(not(loom))]
+pub use ::core::sync::atomic::{AtomicU32, Ordering, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// An atomic word that the two ends of a ring share.
+///
+/// Values travel as `u64`; a narrower word stores the low bits and loads them zero-extended, and whoever
+/// reads a counter extends it again ([`Word::extend`]). Shared memory uses [`AtomicU64`] on every
+/// architecture, a ring within one program the native word.
+pub trait Word: Send + Sync + Sized {
+    /// Width in bits: 32 or 64.
+    const BITS: u32;
+    /// Width in bytes.
+    const BYTES: usize = Self::BITS as usize / 8;
+
+    /// A word holding the low bits of `value`.
+    fn new(value: u64) -> Self;
+    /// Atomic load.
+    fn load(&self, order: Ordering) -> u64;
+    /// Atomic store of the low bits of `value`.
+    fn store(&self, value: u64, order: Ordering);
+
+    /// A Relaxed load followed by an Acquire fence. Loads of pages that are mapped read-only must be
+    /// Relaxed; on x86-64 the fence costs nothing.
+    #[inline(always)]
+    fn load_acquire(&self) -> u64 {
+        let value = self.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// `value` cut to this word's width.
+    #[inline(always)]
+    fn truncate(value: u64) -> u64 {
+        value & (u64::MAX >> (64 - Self::BITS))
+    }
+
+    /// The signed distance `a - b` of two counters of this width.
+    #[inline(always)]
+    fn distance(a: u64, b: u64) -> i64 {
+        (a.wrapping_sub(b) << (64 - Self::BITS)) as i64 >> (64 - Self::BITS)
+    }
+
+    /// The 64-bit counter nearest to `near` whose low bits are `value`. Exact while the two are less than
+    /// half the word's range apart.
+    #[inline(always)]
+    fn extend(value: u64, near: u64) -> u64 {
+        near.wrapping_add(Self::distance(value, near) as u64)
+    }
+
+    /// The next `BYTES` bytes at `source` as a word in memory order.
+    ///
+    /// # Safety
+    ///
+    /// `source` must be readable for `BYTES` bytes. It need not be aligned.
+    unsafe fn read_bytes(source: *const u8) -> u64;
+
+    /// Writes a loaded word back as `BYTES` bytes in memory order.
+    ///
+    /// # Safety
+    ///
+    /// `target` must be writable for `BYTES` bytes. It need not be aligned.
+    unsafe fn write_bytes(value: u64, target: *mut u8);
+}
+
+/// A [`Word`] with read-modify-write operations, where the target has them.
+pub trait Rmw: Word {
+    /// Atomic compare and exchange; strong.
+    fn compare_exchange(&self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64>;
+    /// Atomic or; returns the word before.
+    fn fetch_or(&self, bits: u64, order: Ordering) -> u64;
+    /// Atomic and; returns the word before.
+    fn fetch_and(&self, bits: u64, order: Ordering) -> u64;
+    /// Atomic wrapping addition; returns the word before.
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64;
+}
+
+macro_rules! word {
+    ($atomic:ident, $int:ident, $width:literal) => {
+        impl Word for $atomic {
+            const BITS: u32 = $int::BITS;
+
+            #[inline(always)]
+            fn new(value: u64) -> Self {
+                $atomic::new(value as $int)
+            }
+            #[inline(always)]
+            fn load(&self, order: Ordering) -> u64 {
+                $atomic::load(self, order) as u64
+            }
+            #[inline(always)]
+            fn store(&self, value: u64, order: Ordering) {
+                $atomic::store(self, value as $int, order);
+            }
+            #[inline(always)]
+            unsafe fn read_bytes(source: *const u8) -> u64 {
+                // SAFETY: the caller lends BYTES readable bytes, and the read needs no alignment.
+                unsafe { source.cast::<$int>().read_unaligned() as u64 }
+            }
+            #[inline(always)]
+            unsafe fn write_bytes(value: u64, target: *mut u8) {
+                // SAFETY: the caller lends BYTES writable bytes, and the write needs no alignment.
+                unsafe { target.cast::<$int>().write_unaligned(value as $int) }
+            }
+        }
+
+        #[cfg(any(loom, target_has_atomic = $width))]
+        impl Rmw for $atomic {
+            #[inline(always)]
+            fn compare_exchange(
+                &self,
+                current: u64,
+                new: u64,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<u64, u64> {
+                match $atomic::compare_exchange(self, current as $int, new as $int, success, failure) {
+                    Ok(value) => Ok(value as u64),
+                    Err(value) => Err(value as u64),
+                }
+            }
+            #[inline(always)]
+            fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+                $atomic::fetch_or(self, bits as $int, order) as u64
+            }
+            #[inline(always)]
+            fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
+                $atomic::fetch_and(self, bits as $int, order) as u64
+            }
+            #[inline(always)]
+            fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+                $atomic::fetch_add(self, value as $int, order) as u64
+            }
+        }
+    };
+}
+
+word!(AtomicU32, u32, "32");
+#[cfg(any(loom, target_has_atomic = "64"))]
+word!(AtomicU64, u64, "64");
+
+/// The word of rings that stay within one program: as wide as a pointer.
+#[cfg(all(target_pointer_width = "64", target_has_atomic = "64"))]
+pub type Native = AtomicU64;
+/// The word of rings that stay within one program: as wide as a pointer.
+#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
+pub type Native = AtomicU32;
+
+/// Keeps what it holds on cache lines of its own, so that two writers never contend for one line.
+///
+/// 64 bytes: the line of x86-64 and of most Arm cores. Part of the shared-memory layout, so it does not
+/// follow the target.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct CachePadded<T>(pub T);
+
+impl<T> ::core::ops::Deref for CachePadded<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

@@ -1,0 +1,82 @@
+//! Sleeping until something is published, without a lost wake-up and without a call when nobody sleeps.
+
+use super::super::atomic::{AtomicU32, Ordering, fence};
+
+/// An eventcount: a word to sleep on and a note that somebody does.
+///
+/// The sleeper [prepares](EventCount::prepare), **looks again** for what it waits for, and sleeps (in the kernel,
+/// on [`word`](EventCount::word)) only while the word still has the ticket's value. The publisher makes its change,
+/// then [notifies](EventCount::notify), and makes the waking call only if told to. One call wakes all.
+///
+/// A sleeper that was killed leaves a note behind that costs the publisher one call, once.
+///
+/// Orderings: this is store-then-load on both sides, so each side has a `SeqCst` fence between its store and its
+/// load. The publisher's fence may be elided ([`notify_unfenced`](EventCount::notify_unfenced)) where every sleeper
+/// runs a process-wide barrier in its place (Linux `membarrier`).
+#[repr(C, align(8))]
+#[derive(Debug, Default)]
+pub struct EventCount {
+    /// Counts wake-ups; the word that sleepers sleep on. Changed by publishers (and by who takes over for a dead
+    /// one) with RMWs, so no wake-up is lost between two of them.
+    wake: AtomicU32,
+    /// 1 once somebody may be asleep, 0 once all were woken. Set by sleepers, cleared by publishers; RMWs only.
+    asleep: AtomicU32,
+}
+
+impl EventCount {
+    /// Nobody sleeps.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        EventCount { wake: AtomicU32::new(0), asleep: AtomicU32::new(0) }
+    }
+
+    /// Nobody sleeps.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        EventCount { wake: AtomicU32::new(0), asleep: AtomicU32::new(0) }
+    }
+
+    /// Announces a sleeper. Look again after this call, then sleep while [`word`](EventCount::word) equals the
+    /// returned ticket.
+    #[inline]
+    pub fn prepare(&self) -> u32 {
+        // Acquire: pairs with the Release increment in `notify`: who sees the new count sees the change.
+        let ticket = self.wake.load(Ordering::Acquire);
+        // AcqRel: pairs with the swap in `notify`; a sleeper that comes after the swap sees the change.
+        self.asleep.fetch_or(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        ticket
+    }
+
+    /// Announces a change that was made before the call. Returns whether the caller must wake the sleepers.
+    #[inline(always)]
+    pub fn notify(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.notify_unfenced()
+    }
+
+    /// [`notify`](EventCount::notify) for a publisher whose sleepers run a barrier on its behalf.
+    #[inline(always)]
+    pub fn notify_unfenced(&self) -> bool {
+        if self.asleep.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        self.announce();
+        true
+    }
+
+    /// Announces a change whether or not anybody is known to sleep; the caller wakes the sleepers.
+    #[cold]
+    pub fn announce(&self) {
+        // AcqRel: see `prepare`.
+        self.asleep.swap(0, Ordering::AcqRel);
+        // Release: see `prepare`.
+        self.wake.fetch_add(1, Ordering::Release);
+    }
+
+    /// The word to sleep on.
+    #[inline]
+    pub fn word(&self) -> &AtomicU32 {
+        &self.wake
+    }
+}

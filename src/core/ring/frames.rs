@@ -1,0 +1,467 @@
+//! Frames slots: the payload is plain bytes, read in place under a pin.
+//!
+//! Reader and writer of a slot meet in the modification order of its `pins` word. If the reader's `fetch_or` comes
+//! first, the writer's exchange of 0 for 0 fails and it steps over the slot. If the exchange comes first, the
+//! `fetch_or` reads from its release sequence, so the reader's second look at the stamp sees `busy` and it lets
+//! go. That only holds while nobody ever *stores* to `pins`.
+
+use super::super::atomic::Ordering;
+use super::gate::{Cursor, Gate};
+use super::{
+    Found, FrameMemory, LAPPED_TRIES, READY, ReadError, Rmw, SKIPPED, Start, Word, WriteError, find, first_ready,
+    is_ready, last_ready, mark_busy, observe, resume_after_lap, stamp,
+};
+
+/// The one writer of a ring with Frames slots.
+///
+/// [`claim`](FrameWriter::claim) a slot, write its payload, [`commit`](FrameWriter::commit). A claim that is not
+/// committed publishes nothing; the next claim returns the same slot.
+#[derive(Debug)]
+pub struct FrameWriter<M: FrameMemory> {
+    memory: M,
+    /// The position to be claimed or claimed already.
+    next: u64,
+    /// The sequence of the next message.
+    sequence: u64,
+    /// Whether the slot of `next` is marked busy and was free of pins when it was: it is the writer's alone.
+    claimed: bool,
+    /// The positions since the last message that were skipped.
+    skipping: bool,
+    skips: u64,
+    gate: Gate,
+}
+
+impl<M: FrameMemory> FrameWriter<M> {
+    /// The writer of a ring. It takes over where the last writer stopped, wherever that was, and announces `batch`
+    /// positions at a time (at least 1): a reader that joins a ring with members is promised the last
+    /// `capacity - batch` positions.
+    ///
+    /// # Safety
+    ///
+    /// No other writer of this memory is in use, nor will be while this one is.
+    pub unsafe fn new(memory: M, batch: usize) -> Self {
+        let control = memory.control();
+        let head = control.head.load_acquire();
+        let mut next = head;
+        // What lies behind head was ready or skipped and is never used again. A slot that the last writer left
+        // busy was never readable: it is written again, which leaves no hole.
+        for _ in 0..memory.capacity() {
+            let index = next as usize & (memory.capacity() - 1);
+            let found = memory.stamp(index).load_acquire();
+            if found != stamp::<M::Word>(next, READY) && found != stamp::<M::Word>(next, SKIPPED) {
+                break;
+            }
+            next = next.wrapping_add(1);
+        }
+        let stored = control.next_sequence.load(Ordering::Relaxed);
+        let sequence = match last_ready(&memory, next).and_then(|p| observe::peek(&memory, p)) {
+            // The stored number is older unless skips have wiped out the last message.
+            Some(last) if M::Word::distance(stored, last.wrapping_add(1)) <= 0 => last.wrapping_add(1),
+            _ => stored,
+        };
+        let skips = control.skips.load(Ordering::Relaxed);
+        control.head.store(next, Ordering::Release);
+        let gate = Gate::new(&memory, next, batch as u64);
+        FrameWriter { memory, next, sequence, claimed: false, skipping: false, skips, gate }
+    }
+
+    /// Claims the next slot that no reader holds; its payload is the caller's to write until
+    /// [`commit`](FrameWriter::commit). Returns its index.
+    ///
+    /// Never waits: each slot that a reader holds costs one skipped position, at most one lap of them.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Full`] in a ring with members of which one still wants the slot: nothing is overwritten.
+    /// [`WriteError::AllPinned`] if readers hold every slot.
+    #[inline]
+    pub fn claim(&mut self) -> Result<usize, WriteError> {
+        if self.claimed { Ok(self.index()) } else { self.claim_slow() }
+    }
+
+    fn claim_slow(&mut self) -> Result<usize, WriteError> {
+        for _ in 0..self.memory.capacity() {
+            if !self.gate.is_open(self.next) {
+                let head = M::Word::extend(self.memory.control().head.load(Ordering::Relaxed), self.next);
+                if !self.gate.admit(&self.memory, self.next, head) {
+                    return Err(WriteError::Full);
+                }
+            }
+            if self.try_claim() {
+                return Ok(self.index());
+            }
+        }
+        // A writer that takes over must not use these positions again, so it has to start behind them.
+        self.memory.control().head.store(self.next, Ordering::Release);
+        Err(WriteError::AllPinned)
+    }
+
+    /// Claims the slot of `next`, or marks it skipped and goes on to the one behind.
+    #[inline(always)]
+    fn try_claim(&mut self) -> bool {
+        let position = self.next;
+        let header = self.memory.header(self.index());
+        mark_busy(&self.memory, self.index(), position);
+        // AcqRel. Acquire: pairs with the Release `fetch_and` of a reader that let go, so its reads are over.
+        // Release: a reader whose `fetch_or` comes later sees the busy stamp.
+        self.claimed = header.pins.compare_exchange(0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !self.claimed {
+            self.skip();
+        }
+        self.claimed
+    }
+
+    #[cold]
+    fn skip(&mut self) {
+        let control = self.memory.control();
+        if !self.skipping {
+            self.skipping = true;
+            control.next_sequence.store(self.sequence, Ordering::Relaxed);
+        }
+        self.skips = self.skips.wrapping_add(1);
+        control.skips.store(self.skips, Ordering::Relaxed);
+        // Release: who sees the slot skipped sees `next_sequence`.
+        self.memory.stamp(self.index()).store(stamp::<M::Word>(self.next, SKIPPED), Ordering::Release);
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Publishes the claimed slot with the first `length` bytes of its payload; returns the sequence of the message.
+    ///
+    /// # Panics
+    ///
+    /// If no slot is claimed, or `length` is longer than a payload.
+    #[inline]
+    pub fn commit(&mut self, length: usize, timestamp: u64) -> u64 {
+        let sequence = self.put(length, timestamp);
+        self.finish();
+        sequence
+    }
+
+    /// [`commit`](FrameWriter::commit) within a batch: readers see the message, but a writer that takes over and
+    /// readers that join count on [`finish`](FrameWriter::finish), which must follow the last one.
+    #[inline(always)]
+    pub fn put(&mut self, length: usize, timestamp: u64) -> u64 {
+        assert!(self.claimed && length <= self.memory.payload_len(), "commit without a claim, or longer than it");
+        let header = self.memory.header(self.index());
+        header.sequence.store(self.sequence, Ordering::Relaxed);
+        header.timestamp.store(timestamp, Ordering::Relaxed);
+        header.length.store(length as u64, Ordering::Relaxed);
+        // Release: pairs with the Acquire load of the stamp by whoever reads the message.
+        header.stamp.store(stamp::<M::Word>(self.next, READY), Ordering::Release);
+        self.next = self.next.wrapping_add(1);
+        self.claimed = false;
+        self.skipping = false;
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        sequence
+    }
+
+    /// Moves `head` behind what was put and claims the next slot, so that a reader that polls its stamp sees the
+    /// line change once, when the message is there.
+    #[inline(always)]
+    pub fn finish(&mut self) {
+        self.memory.control().head.store(self.next, Ordering::Release);
+        if self.gate.is_open(self.next) {
+            self.try_claim();
+        }
+    }
+
+    /// The payload of the claimed slot `index`.
+    #[inline]
+    pub fn payload(&self, index: usize) -> *mut u8 {
+        self.memory.payload(index)
+    }
+
+    /// The sequence that the next message will have.
+    #[inline]
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How many positions were skipped in the life of the ring because a reader held the slot.
+    #[inline]
+    pub fn skips(&self) -> u64 {
+        self.skips
+    }
+
+    /// The position of the next message, for whoever asks which reader holds the writer up.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// The member that holds the writer up, if one does.
+    pub fn slowest_member(&self) -> Option<u32> {
+        super::gate::slowest_member(&self.memory, self.next)
+    }
+
+    /// The memory of the ring.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    #[inline(always)]
+    fn index(&self) -> usize {
+        self.next as usize & (self.memory.capacity() - 1)
+    }
+}
+
+/// A message that a reader holds in place: the writer leaves the slot alone until [`FrameReader::unpin`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pin {
+    /// The slot.
+    pub index: usize,
+    /// The message's number.
+    pub sequence: u64,
+    /// When it was published, in nanoseconds.
+    pub timestamp: u64,
+    /// Length of the payload in bytes; checked against the slot.
+    pub length: usize,
+    /// How many messages were lost between the one before and this one.
+    pub lost: u64,
+}
+
+/// One reader of a ring with Frames slots.
+#[derive(Debug)]
+pub struct FrameReader<M: FrameMemory> {
+    memory: M,
+    bit: u32,
+    /// The position to look at next.
+    next: u64,
+    /// The sequence of the next message, where known: what the loss is counted from. Messages below are not
+    /// delivered ([`Start::Sequence`]).
+    expected: Option<u64>,
+    cursor: Option<Cursor>,
+    moved: bool,
+}
+
+impl<M: FrameMemory> FrameReader<M> {
+    /// A reader that pins with `bit`; in a ring with members it becomes one of them, with a cursor that follows it
+    /// in steps of at most `stride` positions.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns `bit`: no other reader uses it, and it is clear in all pins.
+    pub unsafe fn join(memory: M, bit: u32, start: Start, stride: usize) -> Self {
+        let (wanted, mut expected) = locate(&memory, start);
+        let (cursor, next) = match Cursor::join(&memory, bit, wanted, stride as u64) {
+            Some((cursor, from)) => {
+                if from != wanted && !matches!(start, Start::Sequence(_)) {
+                    // Nothing is lost from `from` on, and what came before was not promised.
+                    expected = None;
+                }
+                (Some(cursor), from)
+            }
+            None => (None, wanted),
+        };
+        FrameReader { memory, bit, next, expected, cursor, moved: false }
+    }
+
+    /// Pins the next message so that it can be read in place.
+    ///
+    /// The payload is readable until [`unpin`](FrameReader::unpin). Limit how many pins are held at a time: each one
+    /// takes a slot away from the writer.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Empty`], [`ReadError::Lapped`]; [`ReadError::TooManySamples`] if a pin of this reader already
+    /// holds the slot, which cannot happen unless the memory was tampered with.
+    #[inline]
+    pub fn pin(&mut self) -> Result<Pin, ReadError> {
+        let mut tries = LAPPED_TRIES;
+        for _ in 0..=self.memory.capacity() {
+            let position = self.next;
+            let index = position as usize & (self.memory.capacity() - 1);
+            let header = self.memory.header(index);
+            let found = header.stamp.load_acquire();
+            let seen = match find::<M::Word>(found, position) {
+                Found::Ready => {
+                    // Acquire: pairs with the writer's exchange; if that came first, the next load sees busy.
+                    if header.pins.fetch_or(1 << self.bit, Ordering::Acquire) & (1 << self.bit) != 0 {
+                        return Err(ReadError::TooManySamples);
+                    }
+                    let again = header.stamp.load(Ordering::Relaxed);
+                    if again == found {
+                        if let Some(pin) = self.accept(position, index) {
+                            return Ok(pin);
+                        }
+                        continue;
+                    }
+                    self.unpin(index);
+                    match find::<M::Word>(again, position) {
+                        Found::Later(seen) => seen,
+                        _ => continue,
+                    }
+                }
+                Found::Skipped => {
+                    self.next = position.wrapping_add(1);
+                    continue;
+                }
+                Found::Nothing => {
+                    self.flush();
+                    return Err(ReadError::Empty);
+                }
+                Found::Later(seen) => seen,
+            };
+            self.next = resume_after_lap(&self.memory, position, seen);
+            tries -= 1;
+            if tries == 0 {
+                break;
+            }
+        }
+        Err(ReadError::Lapped(self.count_lost()))
+    }
+
+    /// Takes the message that was pinned, or lets go of one that is not wanted.
+    #[inline(always)]
+    fn accept(&mut self, position: u64, index: usize) -> Option<Pin> {
+        let header = self.memory.header(index);
+        let length = header.length.load(Ordering::Relaxed) as usize;
+        let sequence = header.sequence.load(Ordering::Relaxed);
+        self.next = position.wrapping_add(1);
+        let expected = self.expected.unwrap_or(sequence);
+        let lost = M::Word::distance(sequence, expected);
+        // A length that no slot has is corruption: the message counts as lost.
+        if lost < 0 || length > self.memory.payload_len() {
+            self.unpin(index);
+            return None;
+        }
+        let sequence = expected.wrapping_add(lost as u64);
+        self.expected = Some(sequence.wrapping_add(1));
+        if let Some(cursor) = &mut self.cursor {
+            self.moved |= cursor.advance(&self.memory, self.next);
+        }
+        let timestamp = header.timestamp.load(Ordering::Relaxed);
+        Some(Pin { index, sequence, timestamp, length, lost: lost as u64 })
+    }
+
+    /// Counts what is known to be lost, from the first message behind `next` that stands still long enough to
+    /// tell its sequence.
+    #[cold]
+    fn count_lost(&mut self) -> u64 {
+        let Some(expected) = self.expected else { return 0 };
+        for on in 0..self.memory.capacity() as u64 {
+            let position = self.next.wrapping_add(on);
+            if let Some(sequence) = observe::peek(&self.memory, position) {
+                let lost = M::Word::distance(sequence, expected).max(0) as u64;
+                self.expected = Some(expected.wrapping_add(lost));
+                return lost;
+            }
+        }
+        0
+    }
+
+    /// Lets go of slot `index`.
+    #[inline(always)]
+    fn unpin(&self, index: usize) {
+        unpin(&self.memory, index, self.bit);
+    }
+
+    /// Whether a call of [`pin`](FrameReader::pin) would find a message, a loss or a skipped slot.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        let index = self.next as usize & (self.memory.capacity() - 1);
+        find::<M::Word>(self.memory.stamp(index).load_acquire(), self.next) != Found::Nothing
+    }
+
+    /// The position to look at next.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// The sequence of the next message, if it is known.
+    #[inline]
+    pub fn next_sequence(&self) -> Option<u64> {
+        self.expected
+    }
+
+    /// How many positions are published and not read yet.
+    #[inline]
+    pub fn lag(&self) -> u64 {
+        let head = M::Word::extend(self.memory.control().head.load_acquire(), self.next);
+        (head.wrapping_sub(self.next) as i64).max(0) as u64
+    }
+
+    /// The bit this reader pins with.
+    #[inline]
+    pub fn bit(&self) -> u32 {
+        self.bit
+    }
+
+    /// Whether the shared cursor moved since the last call, so that a writer may be waiting to hear of it.
+    #[inline(always)]
+    pub fn take_moved(&mut self) -> bool {
+        ::core::mem::take(&mut self.moved)
+    }
+
+    /// Tells the writer of a ring with members how far this reader is, at once.
+    #[inline]
+    pub fn flush(&mut self) {
+        if let Some(cursor) = &mut self.cursor {
+            self.moved |= cursor.flush(&self.memory, self.next);
+        }
+    }
+
+    /// Stops being a member, so that the writer waits no longer for this reader. Pins stay.
+    pub fn leave(&mut self) {
+        if let Some(cursor) = self.cursor.take() {
+            cursor.leave(&self.memory);
+            self.moved = true;
+        }
+    }
+
+    /// The memory of the ring.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+}
+
+/// Ends the pin of reader `bit` on slot `index`. Whoever calls it has finished reading the payload.
+#[inline(always)]
+pub(crate) fn unpin<M: FrameMemory>(memory: &M, index: usize, bit: u32) {
+    // Release: pairs with the Acquire exchange of the writer that claims the slot next.
+    memory.header(index).pins.fetch_and(!(1 << bit), Ordering::Release);
+}
+
+/// Clears the pins that a dead reader left. Harmless when there are none, and when it is cut short and run again.
+///
+/// # Safety
+///
+/// The caller owns `bit`, and the reader that had it before can never run again.
+pub unsafe fn sweep_pins<M: FrameMemory>(memory: &M, bit: u32) {
+    for index in 0..memory.capacity() {
+        // The look first keeps lines that hold no such pin out of the sweeper's cache.
+        if memory.header(index).pins.load(Ordering::Relaxed) & (1 << bit) != 0 {
+            unpin(memory, index, bit);
+        }
+    }
+}
+
+/// The position and, where known, the sequence at which a reader starts.
+pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u64>) {
+    // A writer may run on between the looks below: start again from the new head, but not for ever.
+    for _ in 0..64 {
+        let head = memory.control().head.load_acquire();
+        let fresh = || (head, Some(memory.control().next_sequence.load(Ordering::Relaxed)));
+        let known = |p: u64| observe::peek(memory, p).map(|sequence| (p, Some(sequence)));
+        let found = match start {
+            Start::New => match last_ready(memory, head) {
+                Some(p) => known(p).map(|(p, s)| (p.wrapping_add(1), s.map(|s| s.wrapping_add(1)))),
+                None => Some(fresh()),
+            },
+            Start::Latest => last_ready(memory, head).map_or_else(|| Some(fresh()), known),
+            Start::Oldest => first_ready(memory, head).map_or_else(|| Some(fresh()), known),
+            Start::Sequence(wanted) => {
+                let capacity = memory.capacity() as u64;
+                let from = (0..capacity).map(|on| head.wrapping_sub(capacity).wrapping_add(on)).find(|&p| {
+                    is_ready(memory, p) && observe::peek(memory, p).is_some_and(|s| M::Word::distance(s, wanted) >= 0)
+                });
+                Some((from.unwrap_or(head), Some(wanted)))
+            }
+        };
+        if let Some(found) = found {
+            return found;
+        }
+    }
+    (memory.control().head.load_acquire(), None)
+}

@@ -1,0 +1,91 @@
+//! Rings that live within one program: in a `static`, on a stack, in a `Box`.
+
+#[cfg(target_has_atomic = "32")]
+pub(super) mod frames;
+pub(super) mod words;
+
+use super::{CachePadded, Control, Native};
+
+/// The most slots a ring may have: positions of 32-bit words compare within 2^29.
+const MAX_CAPACITY: usize = 1 << 28;
+
+/// Checked when a ring is built; `R` is 0 or the number of readers.
+const fn check(capacity: usize, readers: usize) {
+    assert!(capacity.is_power_of_two() && capacity <= MAX_CAPACITY, "the capacity of a ring is a power of two");
+    assert!(readers <= size_of::<Native>() * 8, "a ring has at most as many readers as its word has bits");
+}
+
+impl Control<Native> {
+    /// [`Control::new`] for a `static`: sequence and position are the same number.
+    const fn in_program(start: u64) -> Self {
+        Control {
+            head: CachePadded(native(start)),
+            limit: CachePadded(native(start)),
+            next_sequence: native(start),
+            base: native(0),
+            skips: native(0),
+        }
+    }
+}
+
+#[cfg(all(target_pointer_width = "64", target_has_atomic = "64"))]
+const fn native(value: u64) -> Native {
+    Native::new(value)
+}
+
+#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
+const fn native(value: u64) -> Native {
+    Native::new(value as u32)
+}
+
+/// The stamp that slot `index` has before its first use, in a ring that starts at `start`.
+const fn unused_stamp(start: u64, capacity: usize, index: usize) -> u64 {
+    // The position of this slot in the lap before `start`, marked skipped: behind every reader.
+    let mask = capacity as u64 - 1;
+    let before = start.wrapping_sub(1).wrapping_sub(start.wrapping_sub(1).wrapping_sub(index as u64) & mask);
+    before.wrapping_mul(4) | super::SKIPPED
+}
+
+/// Lets exactly one caller through, also where the target has no compare-and-swap.
+#[derive(Debug)]
+struct Once {
+    #[cfg(target_has_atomic = "8")]
+    taken: ::core::sync::atomic::AtomicBool,
+    /// Lamport's splitter: the last to come, and whether anybody has passed. Of callers that interrupt each other at
+    /// most one gets through, perhaps none.
+    #[cfg(not(target_has_atomic = "8"))]
+    last: ::core::sync::atomic::AtomicUsize,
+    #[cfg(not(target_has_atomic = "8"))]
+    closed: ::core::sync::atomic::AtomicBool,
+}
+
+impl Once {
+    #[cfg(target_has_atomic = "8")]
+    const fn new() -> Self {
+        Once { taken: ::core::sync::atomic::AtomicBool::new(false) }
+    }
+
+    #[cfg(not(target_has_atomic = "8"))]
+    const fn new() -> Self {
+        Once { last: ::core::sync::atomic::AtomicUsize::new(0), closed: ::core::sync::atomic::AtomicBool::new(false) }
+    }
+
+    #[cfg(target_has_atomic = "8")]
+    fn take(&self) -> bool {
+        !self.taken.swap(true, super::Ordering::AcqRel)
+    }
+
+    #[cfg(not(target_has_atomic = "8"))]
+    fn take(&self) -> bool {
+        use ::core::sync::atomic::Ordering::SeqCst;
+        // The address of a local tells apart callers that run at the same time.
+        let me = 0u8;
+        let me = &raw const me as usize;
+        self.last.store(me, SeqCst);
+        if self.closed.load(SeqCst) {
+            return false;
+        }
+        self.closed.store(true, SeqCst);
+        self.last.load(SeqCst) == me
+    }
+}
