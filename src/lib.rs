@@ -1,8 +1,33 @@
 //! Conduit carries messages from an interrupt handler to an AI agent, and never lies about what happened to them.
+//!
+//! Everything is a *topic*: a named stream of messages. A small kernel moves them; each layer above is a Cargo feature.
+//!
+//! | layer | feature | for | start at |
+//! |---|---|---|---|
+//! | kernel | none: `no_std`, no `alloc`, no dependency | firmware, threads of one program | [`ring`] |
+//! | topics | `std` (Linux) | processes of one machine | [`topic`], [`Publisher`], [`Subscriber`] |
+//! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
+//!
+//! What it never does: wait for a reader unless told to, lose a message without counting it, poll, or leave something
+//! behind that has to be cleaned up. What it cannot promise is said in `docs/guarantees.md`.
+//!
+//! Topics need Linux. Elsewhere the kernel is all there is: turning on `std` is a compile error that says so.
 #![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(all(feature = "std", not(target_os = "linux")))]
+compile_error!(
+    "conduit: the feature `std` (topics in shared memory) needs Linux; the kernel alone (no features) runs anywhere"
+);
+
 mod core;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod std;
 
 pub use crate::core::ring;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use crate::std::topic::{self, Error, Message, Publisher, Sample, Subscriber, WaitSet};
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use topic::Loan;

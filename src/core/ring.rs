@@ -45,6 +45,7 @@ pub use super::atomic::{CachePadded, Native, Rmw, Word};
 pub use super::plain::Plain;
 #[cfg(any(loom, target_has_atomic = "32"))]
 pub use event::EventCount;
+pub(crate) use frames::unpin;
 pub use frames::{FrameReader, FrameWriter, Pin, sweep_pins};
 pub use gate::sweep_member;
 #[cfg(all(not(loom), target_has_atomic = "32"))]
@@ -109,14 +110,15 @@ pub(crate) fn find<W: Word>(found: u64, position: u64) -> Found {
 #[derive(Debug)]
 pub struct Control<W> {
     /// The next position to publish: every position below has been ready or skipped. Stored (Release) after
-    /// the stamp of the position; loaded (Acquire) by joiners, by readers that were lapped, and by a writer
-    /// that takes over. A writer that died between the two stores leaves it one message behind.
+    /// the stamps, at the end of each publish or batch and whenever slot 0 comes next; loaded (Acquire) by joiners, by
+    /// readers that were lapped, and by a writer that takes over. A writer that died between the stores leaves it
+    /// behind, but by less than a lap.
     pub head: CachePadded<W>,
-    /// One more than the highest position the writer has said it might claim, in a ring with a gate. Stored
-    /// (Release) before the writer looks at the members; loaded (Acquire) by a joiner after it became one.
+    /// One more than the highest position the writer has said it might claim, in a ring with a gate. Stored before
+    /// the writer looks at the members, loaded by a joiner after it became one; Relaxed, as they meet in `members`.
     pub limit: CachePadded<W>,
-    /// The sequence of the next message, stored (Relaxed, ahead of the Release store of a stamp) when a run
-    /// of skipped positions begins, because the run may wipe out the last ready slot that would tell.
+    /// In a Frames ring, the sequence of the next message as it was when slot 0 last came next. Stored (Release)
+    /// before `head`; loaded (Acquire) by joiners and takers-over that find no message whose number would tell.
     pub next_sequence: W,
     /// The sequence of position 0, modulo the word's width. Constant once the ring is in use.
     pub base: W,
@@ -317,6 +319,13 @@ fn last_ready<M: Memory>(memory: &M, head: u64) -> Option<u64> {
 fn first_ready<M: Memory>(memory: &M, head: u64) -> Option<u64> {
     let capacity = memory.capacity() as u64;
     (0..capacity).map(|on| head.wrapping_sub(capacity).wrapping_add(on)).find(|&p| is_ready(memory, p))
+}
+
+/// Whether a reader that stands at `position` would find a message, a skipped slot or a loss there.
+#[inline]
+pub fn is_pending<M: Memory>(memory: &M, position: u64) -> bool {
+    let index = position as usize & (memory.capacity() - 1);
+    find::<M::Word>(memory.stamp(index).load_acquire(), position) != Found::Nothing
 }
 
 #[inline]

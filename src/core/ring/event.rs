@@ -40,9 +40,10 @@ impl EventCount {
     /// returned ticket.
     #[inline]
     pub fn prepare(&self) -> u32 {
-        // Acquire: pairs with the Release increment in `notify`: who sees the new count sees the change.
-        let ticket = self.wake.load(Ordering::Acquire);
-        // AcqRel: pairs with the swap in `notify`; a sleeper that comes after the swap sees the change.
+        // Relaxed, because the next line keeps it in place.
+        let ticket = self.wake.load(Ordering::Relaxed);
+        // AcqRel: pairs with the swap in `announce`. A sleeper that comes after the swap sees the change. One that
+        // comes before it took its ticket before the increment, and so is woken.
         self.asleep.fetch_or(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         ticket
@@ -70,8 +71,7 @@ impl EventCount {
     pub fn announce(&self) {
         // AcqRel: see `prepare`.
         self.asleep.swap(0, Ordering::AcqRel);
-        // Release: see `prepare`.
-        self.wake.fetch_add(1, Ordering::Release);
+        self.wake.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The word to sleep on.

@@ -25,8 +25,6 @@ pub struct FrameWriter<M: FrameMemory> {
     sequence: u64,
     /// Whether the slot of `next` is marked busy and was free of pins when it was: it is the writer's alone.
     claimed: bool,
-    /// The positions since the last message that were skipped.
-    skipping: bool,
     skips: u64,
     gate: Gate,
 }
@@ -43,8 +41,9 @@ impl<M: FrameMemory> FrameWriter<M> {
         let control = memory.control();
         let head = control.head.load_acquire();
         let mut next = head;
-        // What lies behind head was ready or skipped and is never used again. A slot that the last writer left
-        // busy was never readable: it is written again, which leaves no hole.
+        // What lies before head was ready or skipped and is never used again, nor is what stands ready or skipped
+        // behind it, less than a lap. A slot that the last writer left busy was never readable: it is written again,
+        // which leaves no hole.
         for _ in 0..memory.capacity() {
             let index = next as usize & (memory.capacity() - 1);
             let found = memory.stamp(index).load_acquire();
@@ -55,14 +54,14 @@ impl<M: FrameMemory> FrameWriter<M> {
         }
         let stored = control.next_sequence.load(Ordering::Relaxed);
         let sequence = match last_ready(&memory, next).and_then(|p| observe::peek(&memory, p)) {
-            // The stored number is older unless skips have wiped out the last message.
+            // The stored number is older unless skips have wiped out the last message since.
             Some(last) if M::Word::distance(stored, last.wrapping_add(1)) <= 0 => last.wrapping_add(1),
             _ => stored,
         };
         let skips = control.skips.load(Ordering::Relaxed);
         control.head.store(next, Ordering::Release);
         let gate = Gate::new(&memory, next, batch as u64);
-        FrameWriter { memory, next, sequence, claimed: false, skipping: false, skips, gate }
+        FrameWriter { memory, next, sequence, claimed: false, skips, gate }
     }
 
     /// Claims the next slot that no reader holds; its payload is the caller's to write until
@@ -74,6 +73,9 @@ impl<M: FrameMemory> FrameWriter<M> {
     ///
     /// [`WriteError::Full`] in a ring with members of which one still wants the slot: nothing is overwritten.
     /// [`WriteError::AllPinned`] if readers hold every slot.
+    ///
+    /// A call that fails may have stepped over slots (see [`skips`](FrameWriter::skips)). In a ring with members, wake
+    /// its readers then: one that sleeps at such a slot would hold the writer up without knowing.
     #[inline]
     pub fn claim(&mut self) -> Result<usize, WriteError> {
         if self.claimed { Ok(self.index()) } else { self.claim_slow() }
@@ -81,18 +83,13 @@ impl<M: FrameMemory> FrameWriter<M> {
 
     fn claim_slow(&mut self) -> Result<usize, WriteError> {
         for _ in 0..self.memory.capacity() {
-            if !self.gate.is_open(self.next) {
-                let head = M::Word::extend(self.memory.control().head.load(Ordering::Relaxed), self.next);
-                if !self.gate.admit(&self.memory, self.next, head) {
-                    return Err(WriteError::Full);
-                }
+            if !self.gate.is_open(self.next) && !self.gate.admit(&self.memory, self.next) {
+                return Err(WriteError::Full);
             }
             if self.try_claim() {
                 return Ok(self.index());
             }
         }
-        // A writer that takes over must not use these positions again, so it has to start behind them.
-        self.memory.control().head.store(self.next, Ordering::Release);
         Err(WriteError::AllPinned)
     }
 
@@ -102,9 +99,9 @@ impl<M: FrameMemory> FrameWriter<M> {
         let position = self.next;
         let header = self.memory.header(self.index());
         mark_busy(&self.memory, self.index(), position);
-        // AcqRel. Acquire: pairs with the Release `fetch_and` of a reader that let go, so its reads are over.
-        // Release: a reader whose `fetch_or` comes later sees the busy stamp.
-        self.claimed = header.pins.compare_exchange(0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        // Acquire: pairs with the Release `fetch_and` of a reader that let go, so its reads are over. After the Release
+        // fence in `mark_busy`, a reader whose `fetch_or` comes later sees the busy stamp.
+        self.claimed = header.pins.compare_exchange(0, 0, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if !self.claimed {
             self.skip();
         }
@@ -113,16 +110,24 @@ impl<M: FrameMemory> FrameWriter<M> {
 
     #[cold]
     fn skip(&mut self) {
-        let control = self.memory.control();
-        if !self.skipping {
-            self.skipping = true;
-            control.next_sequence.store(self.sequence, Ordering::Relaxed);
-        }
         self.skips = self.skips.wrapping_add(1);
-        control.skips.store(self.skips, Ordering::Relaxed);
-        // Release: who sees the slot skipped sees `next_sequence`.
-        self.memory.stamp(self.index()).store(stamp::<M::Word>(self.next, SKIPPED), Ordering::Release);
+        self.memory.control().skips.store(self.skips, Ordering::Relaxed);
+        // Nothing is read on the strength of this stamp.
+        self.memory.stamp(self.index()).store(stamp::<M::Word>(self.next, SKIPPED), Ordering::Relaxed);
+        self.step();
+    }
+
+    /// Goes on to the next position, and once a lap tells where that is: a writer that takes over looks one lap ahead
+    /// of `head`, and by then a run of skips may have wiped out the last message.
+    #[inline(always)]
+    fn step(&mut self) {
         self.next = self.next.wrapping_add(1);
+        if self.index() == 0 {
+            let control = self.memory.control();
+            // Release: who sees the number sees the stamps of the messages that it counts (`locate`).
+            control.next_sequence.store(self.sequence, Ordering::Release);
+            control.head.store(self.next, Ordering::Release);
+        }
     }
 
     /// Publishes the claimed slot with the first `length` bytes of its payload; returns the sequence of the message.
@@ -148,11 +153,10 @@ impl<M: FrameMemory> FrameWriter<M> {
         header.length.store(length as u64, Ordering::Relaxed);
         // Release: pairs with the Acquire load of the stamp by whoever reads the message.
         header.stamp.store(stamp::<M::Word>(self.next, READY), Ordering::Release);
-        self.next = self.next.wrapping_add(1);
-        self.claimed = false;
-        self.skipping = false;
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
+        self.claimed = false;
+        self.step();
         sequence
     }
 
@@ -236,14 +240,15 @@ pub struct FrameReader<M: FrameMemory> {
 
 impl<M: FrameMemory> FrameReader<M> {
     /// A reader that pins with `bit`; in a ring with members it becomes one of them, with a cursor that follows it
-    /// in steps of at most `stride` positions.
+    /// in steps of at most `stride` positions. Ask [`take_moved`](FrameReader::take_moved) after this call too: joining
+    /// may hold a writer up for a moment.
     ///
     /// # Safety
     ///
     /// The caller owns `bit`: no other reader uses it, and it is clear in all pins.
     pub unsafe fn join(memory: M, bit: u32, start: Start, stride: usize) -> Self {
         let (wanted, mut expected) = locate(&memory, start);
-        let (cursor, next) = match Cursor::join(&memory, bit, wanted, stride as u64) {
+        let (cursor, from) = match Cursor::join(&memory, bit, wanted, stride as u64) {
             Some((cursor, from)) => {
                 if from != wanted && !matches!(start, Start::Sequence(_)) {
                     // Nothing is lost from `from` on, and what came before was not promised.
@@ -253,7 +258,7 @@ impl<M: FrameMemory> FrameReader<M> {
             }
             None => (None, wanted),
         };
-        FrameReader { memory, bit, next, expected, cursor, moved: false }
+        FrameReader { memory, bit, next: from, expected, cursor, moved: from != wanted }
     }
 
     /// Pins the next message so that it can be read in place.
@@ -350,17 +355,16 @@ impl<M: FrameMemory> FrameReader<M> {
         0
     }
 
-    /// Lets go of slot `index`.
+    /// Lets go of slot `index`, whose payload the caller reads no more.
     #[inline(always)]
-    fn unpin(&self, index: usize) {
-        unpin(&self.memory, index, self.bit);
+    pub fn unpin(&self, index: usize) {
+        unpin(&self.memory, index & (self.memory.capacity() - 1), self.bit);
     }
 
     /// Whether a call of [`pin`](FrameReader::pin) would find a message, a loss or a skipped slot.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        let index = self.next as usize & (self.memory.capacity() - 1);
-        find::<M::Word>(self.memory.stamp(index).load_acquire(), self.next) != Found::Nothing
+        super::is_pending(&self.memory, self.next)
     }
 
     /// The position to look at next.
@@ -442,15 +446,15 @@ pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u
     // A writer may run on between the looks below: start again from the new head, but not for ever.
     for _ in 0..64 {
         let head = memory.control().head.load_acquire();
-        let fresh = || (head, Some(memory.control().next_sequence.load(Ordering::Relaxed)));
+        let fresh = || empty_at(memory, head).map(|sequence| (head, Some(sequence)));
         let known = |p: u64| observe::peek(memory, p).map(|sequence| (p, Some(sequence)));
         let found = match start {
             Start::New => match last_ready(memory, head) {
                 Some(p) => known(p).map(|(p, s)| (p.wrapping_add(1), s.map(|s| s.wrapping_add(1)))),
-                None => Some(fresh()),
+                None => fresh(),
             },
-            Start::Latest => last_ready(memory, head).map_or_else(|| Some(fresh()), known),
-            Start::Oldest => first_ready(memory, head).map_or_else(|| Some(fresh()), known),
+            Start::Latest => last_ready(memory, head).map_or_else(fresh, known),
+            Start::Oldest => first_ready(memory, head).map_or_else(fresh, known),
             Start::Sequence(wanted) => {
                 let capacity = memory.capacity() as u64;
                 let from = (0..capacity).map(|on| head.wrapping_sub(capacity).wrapping_add(on)).find(|&p| {
@@ -464,4 +468,21 @@ pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u
         }
     }
     (memory.control().head.load_acquire(), None)
+}
+
+/// The sequence of the first message from `head` on, in a ring that holds none: because none was published yet, or
+/// because skips have wiped out the last one. `None` if the writer has gone on from `head` meanwhile.
+fn empty_at<M: FrameMemory>(memory: &M, head: u64) -> Option<u64> {
+    // Acquire: a message that this number counts already is seen below.
+    let sequence = memory.control().next_sequence.load_acquire();
+    let capacity = memory.capacity() as u64;
+    let empty = (1..=capacity).map(|back| head.wrapping_sub(back)).all(|p| {
+        match find::<M::Word>(memory.stamp(p as usize & (memory.capacity() - 1)).load_acquire(), p) {
+            Found::Nothing | Found::Skipped => true,
+            Found::Ready => false,
+            // The slot of `head` itself may be claimed.
+            Found::Later(seen) => seen == head && !is_ready(memory, head),
+        }
+    });
+    empty.then_some(sequence)
 }

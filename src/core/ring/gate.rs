@@ -29,9 +29,8 @@ impl Gate {
         (self.open_until.wrapping_sub(position) as i64) > 0
     }
 
-    /// Whether `position` may be claimed, after a look at the cursors if need be. `head` is the next position
-    /// to publish.
-    pub(super) fn admit<M: Memory<Word: Rmw>>(&mut self, memory: &M, position: u64, head: u64) -> bool {
+    /// Whether `position`, the writer's next, may be claimed, after a look at the cursors if need be.
+    pub(super) fn admit<M: Memory<Word: Rmw>>(&mut self, memory: &M, position: u64) -> bool {
         if self.is_open(position) {
             return true;
         }
@@ -41,20 +40,19 @@ impl Gate {
         };
         let capacity = memory.capacity() as u64;
         let announced = position.wrapping_add(self.batch);
-        // Release: pairs with the joiner's Acquire load of `limit`.
-        memory.control().limit.store(announced, Ordering::Release);
+        // Published by the RMW below.
+        memory.control().limit.store(announced, Ordering::Relaxed);
         // AcqRel: writer and joiner meet here. A joiner whose bit is in `present` stored its cursor before;
         // one whose bit is not comes later in the modification order and sees `announced`.
         let mut present = members.fetch_add(0, Ordering::AcqRel);
-        let floor = head.wrapping_sub(capacity);
         let mut slowest = announced.wrapping_sub(capacity);
         while present != 0 {
             let bit = present.trailing_zeros();
             present &= present - 1;
             let Some(cursor) = memory.cursor(bit) else { continue };
-            // Acquire: pairs with the reader's Release store; what it copied out, it copied before.
-            let wanted = M::Word::extend(cursor.load(Ordering::Acquire), head);
-            let wanted = clamp(wanted, floor, head);
+            // Acquire: pairs with the Release store in `Cursor::flush`; what the reader copied out, it copied before.
+            // A cursor that makes no sense only closes the gate, or leaves it to the others.
+            let wanted = M::Word::extend(cursor.load(Ordering::Acquire), position);
             if (wanted.wrapping_sub(slowest) as i64) < 0 {
                 slowest = wanted;
             }
@@ -79,29 +77,20 @@ pub(super) fn slowest_member<M: Memory>(memory: &M, position: u64) -> Option<u32
     slowest.map(|(bit, _)| bit)
 }
 
-fn clamp(value: u64, low: u64, high: u64) -> u64 {
-    if (value.wrapping_sub(low) as i64) < 0 {
-        low
-    } else if (value.wrapping_sub(high) as i64) > 0 {
-        high
-    } else {
-        value
-    }
-}
-
 /// The reader's side: a cursor that the writer may look at.
 #[derive(Debug)]
 pub(super) struct Cursor {
     bit: u32,
     /// What the shared cursor says.
     stored: u64,
-    /// How far the reader may go on before it tells. 1 stores at each message.
-    stride: u64,
+    /// How far the reader may go on before it tells. 1 stores at each message, more than the capacity is never.
+    stride: i64,
 }
 
 impl Cursor {
     /// Becomes a member that wants everything from `wanted` on; returns the position from which the writer
-    /// promises it everything.
+    /// promises it everything. If that is another one, the shared cursor moved, and a writer may have seen it where
+    /// it was.
     ///
     /// The caller owns `bit`.
     pub(super) fn join<M: Memory<Word: Rmw>>(memory: &M, bit: u32, wanted: u64, stride: u64) -> Option<(Self, u64)> {
@@ -111,25 +100,31 @@ impl Cursor {
         cursor.store(wanted, Ordering::Relaxed);
         // AcqRel: see `Gate::admit`.
         members.fetch_or(1 << bit, Ordering::AcqRel);
-        // Acquire: pairs with the Release store in `Gate::admit`.
-        let limit = M::Word::extend(memory.control().limit.load(Ordering::Acquire), wanted);
+        let limit = M::Word::extend(memory.control().limit.load(Ordering::Relaxed), wanted);
         let safe = limit.wrapping_sub(capacity);
         let from = if (safe.wrapping_sub(wanted) as i64) > 0 { safe } else { wanted };
-        cursor.store(from, Ordering::Release);
-        Some((Cursor { bit, stored: from, stride: stride.max(1) }, from))
+        // Nothing was read yet that a writer who sees it could overwrite.
+        cursor.store(from, Ordering::Relaxed);
+        Some((Cursor { bit, stored: from, stride: stride.clamp(1, capacity) as i64 }, from))
+    }
+
+    /// The position from which the writer keeps everything for this reader.
+    pub(super) fn promised_from(&self) -> u64 {
+        self.stored
     }
 
     /// Tells the writer that everything below `next` has been received, if that is far enough ahead of what it
     /// knows. Returns whether the shared cursor moved.
     #[inline(always)]
     pub(super) fn advance<M: Memory>(&mut self, memory: &M, next: u64) -> bool {
-        next.wrapping_sub(self.stored) >= self.stride && self.flush(memory, next)
+        next.wrapping_sub(self.stored) as i64 >= self.stride && self.flush(memory, next)
     }
 
     /// Tells the writer now. Returns whether the shared cursor moved.
     #[inline]
     pub(super) fn flush<M: Memory>(&mut self, memory: &M, next: u64) -> bool {
-        if next == self.stored {
+        // Behind it while a reader that asked for a sequence before the promise takes what is still there.
+        if next.wrapping_sub(self.stored) as i64 <= 0 {
             return false;
         }
         self.stored = next;
@@ -154,7 +149,7 @@ impl Cursor {
 /// The caller owns `bit`, and the reader that had it before reads no more.
 pub unsafe fn sweep_member<M: Memory<Word: Rmw>>(memory: &M, bit: u32) {
     if let Some(members) = memory.members() {
-        // AcqRel: what was copied out stays before the bit goes; pairs with the RMW in `Gate::admit`.
-        members.fetch_and(!(1 << bit), Ordering::AcqRel);
+        // Release: what was copied out stays before the bit goes; pairs with the RMW in `Gate::admit`.
+        members.fetch_and(!(1 << bit), Ordering::Release);
     }
 }

@@ -45,7 +45,11 @@ pub struct FrameObserver<M: FrameMemory> {
 #[cfg(not(loom))]
 impl<M: FrameMemory> FrameObserver<M> {
     /// An observer that starts at `start`.
-    pub fn new(memory: M, start: super::Start) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// While the observer reads, no writer of this memory runs in the same program.
+    pub unsafe fn new(memory: M, start: super::Start) -> Self {
         let (next, expected) = super::frames::locate(&memory, start);
         FrameObserver { memory, next, expected }
     }
@@ -112,8 +116,7 @@ impl<M: FrameMemory> FrameObserver<M> {
 
     /// Whether a call of [`read`](FrameObserver::read) would find anything.
     pub fn is_ready(&self) -> bool {
-        let index = self.next as usize & (self.memory.capacity() - 1);
-        super::find::<M::Word>(self.memory.stamp(index).load_acquire(), self.next) != super::Found::Nothing
+        super::is_pending(&self.memory, self.next)
     }
 
     /// The sequence of the next message, if it is known.

@@ -17,7 +17,7 @@ pub struct WordWriter<M: WordMemory> {
     claimed: bool,
     gate: Gate,
     /// `Gate::admit`, or on targets without read-modify-writes a gate that is always open.
-    admit: fn(&mut Gate, &M, u64, u64) -> bool,
+    admit: fn(&mut Gate, &M, u64) -> bool,
 }
 
 impl<M: WordMemory> WordWriter<M> {
@@ -27,13 +27,13 @@ impl<M: WordMemory> WordWriter<M> {
     ///
     /// No other writer of this memory is in use, nor will be while this one is.
     pub unsafe fn new(memory: M) -> Self {
-        Self::resume(memory, 1, |_, _, _, _| true)
+        Self::resume(memory, 1, |_, _, _| true)
     }
 
-    fn resume(memory: M, batch: u64, admit: fn(&mut Gate, &M, u64, u64) -> bool) -> Self {
+    fn resume(memory: M, batch: u64, admit: fn(&mut Gate, &M, u64) -> bool) -> Self {
         let mut next = memory.control().head.load_acquire();
-        // The last writer may have died between a message and its head; at most one lap, as the memory may be
-        // corrupt. A slot that it left busy was never readable: it is written again, which leaves no hole.
+        // The last writer may have died between messages and their head, which is less than a lap; at most one lap, as
+        // the memory may be corrupt. A slot that it left busy was never readable: it is written again, which leaves no hole.
         for _ in 0..memory.capacity() {
             if !is_ready(&memory, next) {
                 break;
@@ -58,20 +58,22 @@ impl<M: WordMemory> WordWriter<M> {
     /// If `bytes` is longer than a slot.
     #[inline]
     pub fn publish(&mut self, bytes: &[u8], timestamp: u64) -> Result<u64, WriteError> {
-        let sequence = self.put(bytes, timestamp)?;
+        self.claim()?;
+        let sequence = self.put(bytes, timestamp);
         self.finish();
         Ok(sequence)
     }
 
-    /// Publishes messages one after the other and moves `head` once. Returns how many were published: fewer than
-    /// there are only if the ring became full.
+    /// Publishes messages one after the other and moves `head` once (once a lap). Returns how many were published:
+    /// fewer than there are only if the ring became full.
     #[inline]
     pub fn publish_batch<'a>(&mut self, messages: impl IntoIterator<Item = &'a [u8]>, timestamp: u64) -> usize {
         let mut count = 0;
         for message in messages {
-            if self.put(message, timestamp).is_err() {
+            if self.claim().is_err() {
                 break;
             }
+            self.put(message, timestamp);
             count += 1;
         }
         if count > 0 {
@@ -96,18 +98,41 @@ impl<M: WordMemory> WordWriter<M> {
         self.next
     }
 
+    /// Claims the next slot. Nothing is published until [`put`](WordWriter::put).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](WordWriter::publish).
     #[inline(always)]
-    fn put(&mut self, bytes: &[u8], timestamp: u64) -> Result<u64, WriteError> {
-        let width = M::Word::BYTES;
-        assert!(bytes.len() <= self.memory.words() * width, "message longer than a slot");
-        let position = self.next;
-        let index = position as usize & (self.memory.capacity() - 1);
-        if !self.claimed {
-            if !self.gate.is_open(position) && !(self.admit)(&mut self.gate, &self.memory, position, position) {
-                return Err(WriteError::Full);
-            }
-            mark_busy(&self.memory, index, position);
+    pub fn claim(&mut self) -> Result<(), WriteError> {
+        if self.claimed {
+            return Ok(());
         }
+        let position = self.next;
+        if !self.gate.is_open(position) && !(self.admit)(&mut self.gate, &self.memory, position) {
+            return Err(WriteError::Full);
+        }
+        mark_busy(&self.memory, self.index(), position);
+        self.claimed = true;
+        Ok(())
+    }
+
+    /// Writes `bytes` to the claimed slot and makes it ready: readers see the message, but a writer that takes over and
+    /// readers that join count on [`finish`](WordWriter::finish), which must follow the last one. Returns the sequence
+    /// of the message.
+    ///
+    /// # Panics
+    ///
+    /// If no slot is claimed, or `bytes` is longer than a slot.
+    #[inline(always)]
+    pub fn put(&mut self, bytes: &[u8], timestamp: u64) -> u64 {
+        let width = M::Word::BYTES;
+        assert!(
+            self.claimed && bytes.len() <= self.memory.words() * width,
+            "put without a claim, or longer than a slot"
+        );
+        let position = self.next;
+        let index = self.index();
         if let Some(word) = self.memory.timestamp(index) {
             word.store(timestamp, Ordering::Relaxed);
         }
@@ -131,18 +156,27 @@ impl<M: WordMemory> WordWriter<M> {
         self.memory.stamp(index).store(stamp::<M::Word>(position, READY), Ordering::Release);
         self.next = position.wrapping_add(1);
         self.claimed = false;
-        Ok(position.wrapping_add(self.memory.control().base.load(Ordering::Relaxed)))
+        // Once a lap: a writer that takes over looks one lap ahead of `head`.
+        if self.index() == 0 {
+            self.memory.control().head.store(self.next, Ordering::Release);
+        }
+        position.wrapping_add(self.memory.control().base.load(Ordering::Relaxed))
     }
 
     /// Moves `head` behind what was put and claims the next slot, so that a reader that polls its stamp sees the
     /// line change once, when the message is there.
     #[inline(always)]
-    fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.memory.control().head.store(self.next, Ordering::Release);
         if self.gate.is_open(self.next) {
-            mark_busy(&self.memory, self.next as usize & (self.memory.capacity() - 1), self.next);
+            mark_busy(&self.memory, self.index(), self.next);
             self.claimed = true;
         }
+    }
+
+    #[inline(always)]
+    fn index(&self) -> usize {
+        self.next as usize & (self.memory.capacity() - 1)
     }
 }
 
@@ -211,10 +245,16 @@ impl<M: WordMemory> WordReader<M> {
                         self.moved |= cursor.advance(&self.memory, self.next);
                     }
                     let sequence = position.wrapping_add(self.memory.control().base.load(Ordering::Relaxed));
-                    return Ok(super::Meta { sequence, timestamp, length: len, lost });
+                    let length = len.min(self.memory.words() * M::Word::BYTES);
+                    return Ok(super::Meta { sequence, timestamp, length, lost });
                 }
                 Err(Found::Later(seen)) => {
-                    self.next = resume_after_lap(&self.memory, position, seen);
+                    let promised = self.cursor.as_ref().map_or(position, Cursor::promised_from);
+                    self.next = if promised.wrapping_sub(position) as i64 > 0 {
+                        promised
+                    } else {
+                        resume_after_lap(&self.memory, position, seen)
+                    };
                     lost += self.next.wrapping_sub(position);
                 }
                 // A Words writer never skips: only corruption looks like it, and stepping over it is a loss.
@@ -234,8 +274,7 @@ impl<M: WordMemory> WordReader<M> {
     /// Whether a call of [`read`](WordReader::read) would find a message or a loss.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        let index = self.next as usize & (self.memory.capacity() - 1);
-        find::<M::Word>(self.memory.stamp(index).load_acquire(), self.next) != Found::Nothing
+        super::is_pending(&self.memory, self.next)
     }
 
     /// The position of the next message to read.
@@ -279,7 +318,8 @@ impl<M: WordMemory> WordReader<M> {
 
 impl<M: WordMemory<Word: Rmw>> WordReader<M> {
     /// A reader that in a ring with members becomes one of them. Its cursor follows it in steps of at most
-    /// `stride` messages, and at once when it finds nothing more.
+    /// `stride` messages, and at once when it finds nothing more. Ask [`take_moved`](WordReader::take_moved) after
+    /// this call too: joining may hold a writer up for a moment.
     ///
     /// # Safety
     ///
@@ -290,7 +330,7 @@ impl<M: WordMemory<Word: Rmw>> WordReader<M> {
             Some((cursor, from)) => {
                 // A named sequence keeps counting from where it was asked for; the rest start at the promise.
                 let next = if matches!(start, Start::Sequence(_)) { wanted } else { from };
-                WordReader { memory, next, cursor: Some(cursor), moved: false }
+                WordReader { memory, next, cursor: Some(cursor), moved: from != wanted }
             }
             None => WordReader { memory, next: wanted, cursor: None, moved: false },
         }
@@ -308,15 +348,22 @@ impl<M: WordMemory<Word: Rmw>> WordReader<M> {
 /// The position at which a reader starts.
 fn locate<M: WordMemory>(memory: &M, start: Start) -> u64 {
     let head = memory.control().head.load_acquire();
-    match start {
+    let found = match start {
         Start::New => head,
         Start::Latest if is_ready(memory, head.wrapping_sub(1)) => head.wrapping_sub(1),
         Start::Latest => head,
         Start::Oldest => first_ready(memory, head).unwrap_or(head),
         Start::Sequence(sequence) => {
-            M::Word::extend(sequence.wrapping_sub(memory.control().base.load(Ordering::Relaxed)), head)
+            let wanted = sequence.wrapping_sub(memory.control().base.load(Ordering::Relaxed));
+            // Further away than stamps compare, any place that far is as good.
+            let reach = (1 << (M::Word::BITS - 3)) - 1;
+            let away = M::Word::distance(wanted, head);
+            let near = away.clamp(-reach, reach);
+            return if near == away { wanted } else { head.wrapping_add(near as u64) };
         }
-    }
+    };
+    // What lies before a narrow word's 0 would otherwise get a number near 2^64.
+    M::Word::truncate(found)
 }
 
 /// Copies the message at `position` out of its slot; `Err` says what stands there instead.

@@ -104,7 +104,7 @@ impl<T: Plain, const N: usize, const R: usize> FrameRing<T, N, R> {
     pub fn split(&self) -> Option<(FrameRingWriter<'_, T, N, R>, FrameRingReaders<'_, T, N, R>)> {
         self.once.take().then(|| {
             // SAFETY: `take` succeeds once, so this is the only writer.
-            (FrameRingWriter(unsafe { FrameWriter::new(self, 1) }), FrameRingReaders(self))
+            (FrameRingWriter(unsafe { FrameWriter::new(Slots(self), 1) }), FrameRingReaders(self))
         })
     }
 
@@ -123,8 +123,12 @@ impl<T: Plain, const N: usize, const R: usize> Default for FrameRing<T, N, R> {
     }
 }
 
+/// The ring as its readers and its writer see it: private, so that nobody else can reach the words.
+#[derive(Debug)]
+struct Slots<'a, T: Plain, const N: usize, const R: usize>(&'a FrameRing<T, N, R>);
+
 // SAFETY: the words are fields of the ring, which stays where it is while it is borrowed; N is a power of two.
-unsafe impl<T: Plain, const N: usize, const R: usize> Memory for &FrameRing<T, N, R> {
+unsafe impl<T: Plain, const N: usize, const R: usize> Memory for Slots<'_, T, N, R> {
     type Word = Native;
     #[inline(always)]
     fn capacity(&self) -> usize {
@@ -132,29 +136,29 @@ unsafe impl<T: Plain, const N: usize, const R: usize> Memory for &FrameRing<T, N
     }
     #[inline(always)]
     fn control(&self) -> &Control<Native> {
-        &self.control
+        &self.0.control
     }
     #[inline(always)]
     fn stamp(&self, index: usize) -> &Native {
-        &self.headers[index & (N - 1)].stamp
+        &self.0.headers[index & (N - 1)].stamp
     }
     fn members(&self) -> Option<&Native> {
-        self.lossless.then_some(&self.members)
+        self.0.lossless.then_some(&self.0.members)
     }
     fn cursor(&self, bit: u32) -> Option<&Native> {
-        self.cursors.get(bit as usize).map(|padded| &padded.0)
+        self.0.cursors.get(bit as usize).map(|padded| &padded.0)
     }
 }
 
 // SAFETY: as for Memory; a payload holds a T and belongs to the ring alone.
-unsafe impl<T: Plain, const N: usize, const R: usize> FrameMemory for &FrameRing<T, N, R> {
+unsafe impl<T: Plain, const N: usize, const R: usize> FrameMemory for Slots<'_, T, N, R> {
     #[inline(always)]
     fn header(&self, index: usize) -> &FrameHeader<Native> {
-        &self.headers[index & (N - 1)]
+        &self.0.headers[index & (N - 1)]
     }
     #[inline(always)]
     fn payload(&self, index: usize) -> *mut u8 {
-        self.payloads[index & (N - 1)].0.get().cast()
+        self.0.payloads[index & (N - 1)].0.get().cast()
     }
     #[inline(always)]
     fn payload_len(&self) -> usize {
@@ -164,7 +168,7 @@ unsafe impl<T: Plain, const N: usize, const R: usize> FrameMemory for &FrameRing
 
 /// The one writer of a [`FrameRing`].
 #[derive(Debug)]
-pub struct FrameRingWriter<'a, T: Plain, const N: usize, const R: usize>(FrameWriter<&'a FrameRing<T, N, R>>);
+pub struct FrameRingWriter<'a, T: Plain, const N: usize, const R: usize>(FrameWriter<Slots<'a, T, N, R>>);
 
 impl<'a, T: Plain, const N: usize, const R: usize> FrameRingWriter<'a, T, N, R> {
     /// The next slot, to be filled and committed. It holds an old message; dropped, it publishes nothing.
@@ -199,7 +203,7 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingWriter<'a, T, N, R> 
 /// A slot that is being filled.
 #[derive(Debug)]
 pub struct FrameLoan<'w, 'a, T: Plain, const N: usize, const R: usize> {
-    writer: &'w mut FrameWriter<&'a FrameRing<T, N, R>>,
+    writer: &'w mut FrameWriter<Slots<'a, T, N, R>>,
     index: usize,
 }
 
@@ -250,7 +254,7 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingReaders<'a, T, N, R>
             (0..R as u32).find(|bit| Rmw::fetch_or(&ring.joined, 1 << bit, Ordering::AcqRel) & (1 << bit) == 0)?;
         Word::store(&ring.handles[bit as usize], 1, Ordering::Relaxed);
         // SAFETY: the bit was free, which it only is once its last owner and all its pins are gone.
-        let reader = unsafe { FrameReader::join(ring, bit, start, 1) };
+        let reader = unsafe { FrameReader::join(Slots(ring), bit, start, 1) };
         Some(FrameRingReader { reader, samples })
     }
 }
@@ -258,7 +262,7 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingReaders<'a, T, N, R>
 /// A reader of a [`FrameRing`].
 #[derive(Debug)]
 pub struct FrameRingReader<'a, T: Plain, const N: usize, const R: usize> {
-    reader: FrameReader<&'a FrameRing<T, N, R>>,
+    reader: FrameReader<Slots<'a, T, N, R>>,
     samples: u32,
 }
 
@@ -271,7 +275,7 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingReader<'a, T, N, R> 
     /// [`ReadError::Lapped`] if the writer is faster than this call.
     #[inline]
     pub fn read(&mut self) -> Result<FrameSample<'a, T, N, R>, ReadError> {
-        let ring: &'a FrameRing<T, N, R> = self.reader.memory();
+        let ring = self.reader.memory().0;
         let bit = self.reader.bit();
         let handles = &ring.handles[bit as usize];
         // Only this reader adds, so the bound holds although samples may be dropped elsewhere at the same time.
@@ -293,7 +297,7 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingReader<'a, T, N, R> 
 impl<T: Plain, const N: usize, const R: usize> Drop for FrameRingReader<'_, T, N, R> {
     fn drop(&mut self) {
         self.reader.leave();
-        self.reader.memory().release(self.reader.bit());
+        self.reader.memory().0.release(self.reader.bit());
     }
 }
 
@@ -324,13 +328,13 @@ impl<T: Plain, const N: usize, const R: usize> Deref for FrameSample<'_, T, N, R
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the pin keeps the writer away until this sample is dropped; T is valid for every bit pattern.
-        unsafe { &*self.ring.payload(self.index).cast::<T>() }
+        unsafe { &*Slots(self.ring).payload(self.index).cast::<T>() }
     }
 }
 
 impl<T: Plain, const N: usize, const R: usize> Drop for FrameSample<'_, T, N, R> {
     fn drop(&mut self) {
-        unpin(&self.ring, self.index, self.bit);
+        unpin(&Slots(self.ring), self.index, self.bit);
         self.ring.release(self.bit);
     }
 }

@@ -75,7 +75,7 @@ impl<T: Plain, const N: usize> WordRing<T, N> {
     pub fn split(&self) -> Option<(WordRingWriter<'_, T, N>, WordRingReaders<'_, T, N>)> {
         self.once.take().then(|| {
             // SAFETY: `take` succeeds once, so this is the only writer.
-            (WordRingWriter(unsafe { WordWriter::new(self) }), WordRingReaders(self))
+            (WordRingWriter(unsafe { WordWriter::new(Slots(self)) }), WordRingReaders(self))
         })
     }
 }
@@ -86,8 +86,12 @@ impl<T: Plain, const N: usize> Default for WordRing<T, N> {
     }
 }
 
+/// The ring as its readers and its writer see it: private, so that nobody else can reach the words.
+#[derive(Debug)]
+struct Slots<'a, T: Plain, const N: usize>(&'a WordRing<T, N>);
+
 // SAFETY: the words are fields of the ring, which stays where it is while it is borrowed; N is a power of two.
-unsafe impl<T: Plain, const N: usize> Memory for &WordRing<T, N> {
+unsafe impl<T: Plain, const N: usize> Memory for Slots<'_, T, N> {
     type Word = Native;
     #[inline(always)]
     fn capacity(&self) -> usize {
@@ -95,23 +99,23 @@ unsafe impl<T: Plain, const N: usize> Memory for &WordRing<T, N> {
     }
     #[inline(always)]
     fn control(&self) -> &Control<Native> {
-        &self.control
+        &self.0.control
     }
     #[inline(always)]
     fn stamp(&self, index: usize) -> &Native {
-        &self.slots[index & (N - 1)].stamp
+        &self.0.slots[index & (N - 1)].stamp
     }
 }
 
 // SAFETY: as for Memory; k is below WORDS, which is how many words a payload has room for.
-unsafe impl<T: Plain, const N: usize> WordMemory for &WordRing<T, N> {
+unsafe impl<T: Plain, const N: usize> WordMemory for Slots<'_, T, N> {
     #[inline(always)]
     fn words(&self) -> usize {
         WordRing::<T, N>::WORDS
     }
     #[inline(always)]
     fn word(&self, index: usize, k: usize) -> &Native {
-        let payload = self.slots[index & (N - 1)].payload.0.get().cast::<Native>();
+        let payload = self.0.slots[index & (N - 1)].payload.0.get().cast::<Native>();
         debug_assert!(k < WordRing::<T, N>::WORDS);
         // SAFETY: k < WORDS, the payload is aligned to a word, initialised, and only touched through atomics.
         unsafe { &*payload.add(k) }
@@ -120,7 +124,7 @@ unsafe impl<T: Plain, const N: usize> WordMemory for &WordRing<T, N> {
 
 /// The one writer of a [`WordRing`].
 #[derive(Debug)]
-pub struct WordRingWriter<'a, T: Plain, const N: usize>(WordWriter<&'a WordRing<T, N>>);
+pub struct WordRingWriter<'a, T: Plain, const N: usize>(WordWriter<Slots<'a, T, N>>);
 
 impl<T: Plain, const N: usize> WordRingWriter<'_, T, N> {
     /// Publishes a message and returns its sequence number. Wait-free.
@@ -151,13 +155,13 @@ impl<T: Plain, const N: usize> Copy for WordRingReaders<'_, T, N> {}
 impl<'a, T: Plain, const N: usize> WordRingReaders<'a, T, N> {
     /// A new reader. There may be any number: the writer doesn't know of them.
     pub fn reader(&self, start: Start) -> WordRingReader<'a, T, N> {
-        WordRingReader(WordReader::new(self.0, start))
+        WordRingReader(WordReader::new(Slots(self.0), start))
     }
 }
 
 /// A reader of a [`WordRing`].
 #[derive(Debug)]
-pub struct WordRingReader<'a, T: Plain, const N: usize>(WordReader<&'a WordRing<T, N>>);
+pub struct WordRingReader<'a, T: Plain, const N: usize>(WordReader<Slots<'a, T, N>>);
 
 impl<T: Plain, const N: usize> WordRingReader<'_, T, N> {
     /// The next message, copied out.

@@ -1,0 +1,113 @@
+//! What a forked child must not share with its parent: the files whose locks say who is alive.
+//!
+//! A child inherits the parent's open files, so its copies would keep the parent's locks after the parent died. An
+//! at-fork handler closes them in the child and raises a generation, by which inherited handles know themselves.
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+/// How many forks lie between this process and the first. Written by the at-fork handler of a child before any other
+/// code of the child runs; read by everybody.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The descriptors to close in a child.
+static FILES: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// The lock on `FILES` from before a fork until after it, so that the child finds the list whole.
+    static HELD: RefCell<Option<MutexGuard<'static, Vec<RawFd>>>> = const { RefCell::new(None) };
+}
+
+/// The generation of this process.
+#[inline(always)]
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// A file that stays with the process that opened it: closed in forked children.
+#[derive(Debug)]
+pub(crate) struct UnsharedFile {
+    /// Closed by `drop`, except in a child, where the handler has closed it already.
+    file: ManuallyDrop<OwnedFd>,
+    generation: u32,
+}
+
+impl UnsharedFile {
+    pub(crate) fn new(file: OwnedFd) -> Self {
+        install();
+        files().push(file.as_raw_fd());
+        UnsharedFile { file: ManuallyDrop::new(file), generation: generation() }
+    }
+
+    /// Whether this process opened it. If not, the descriptor is closed and its number may be another file's.
+    #[inline(always)]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation == generation()
+    }
+}
+
+impl AsFd for UnsharedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for UnsharedFile {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            let mut files = files();
+            let number = self.file.as_raw_fd();
+            files.retain(|&file| file != number);
+            // SAFETY: not used again; closed while the list is locked, so that a fork sees both or neither.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
+fn files() -> MutexGuard<'static, Vec<RawFd>> {
+    // Nothing panics while the list is locked; if it did, the list would still be one of open files.
+    FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn install() {
+    unsafe extern "C" {
+        /// POSIX; not in the `libc` crate for Linux.
+        fn pthread_atfork(
+            prepare: Option<unsafe extern "C" fn()>,
+            parent: Option<unsafe extern "C" fn()>,
+            child: Option<unsafe extern "C" fn()>,
+        ) -> libc::c_int;
+    }
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // SAFETY: the handlers live as long as the program. Fails only without memory, which Rust aborts on.
+        let result = unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+        assert_eq!(result, 0, "no memory for the fork handler");
+    });
+}
+
+unsafe extern "C" fn prepare() {
+    let guard = files();
+    // Fails only if the thread is being torn down; the child then closes what the list held a moment ago.
+    let _ = HELD.try_with(|held| *held.borrow_mut() = Some(guard));
+}
+
+unsafe extern "C" fn parent() {
+    let _ = HELD.try_with(|held| held.borrow_mut().take());
+}
+
+unsafe extern "C" fn child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    let _ = HELD.try_with(|held| {
+        if let Some(mut files) = held.borrow_mut().take() {
+            for &file in files.iter() {
+                // SAFETY: the child's copy of a descriptor that its inherited handle will not use again.
+                unsafe { libc::close(file) };
+            }
+            files.clear();
+        }
+    });
+}

@@ -1,0 +1,190 @@
+//! What can go wrong with a topic, and what to do about it.
+
+use std::io;
+
+use super::Schema;
+
+/// [`Result`](std::result::Result) with this module's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The topic's name is not one.
+    #[error("`{topic}` is no topic name: {reason}")]
+    InvalidTopic {
+        /// The name.
+        topic: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The domain's name is not one.
+    #[error("`{domain}` is no domain name: {reason}")]
+    InvalidDomain {
+        /// The name.
+        domain: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An option has a value that cannot work.
+    #[error("option {option}: {reason}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with its value.
+        reason: String,
+    },
+    /// Nobody has created the topic.
+    #[error("topic {topic} does not exist: start its publisher, or open the subscriber with `wait`")]
+    NotFound {
+        /// The topic.
+        topic: String,
+    },
+    /// The topic has a live publisher already.
+    #[error("topic {topic} already has a publisher (process {pid}): a topic has one at a time")]
+    PublisherExists {
+        /// The topic.
+        topic: String,
+        /// The publisher's process, as it was numbered in its own PID namespace.
+        pid: u32,
+    },
+    /// Every place for a subscriber is taken.
+    #[error(
+        "topic {topic} has its {limit} subscribers: close one, or have the publisher open it with more `subscribers` \
+         (at most 64); `conduit echo` needs no place"
+    )]
+    TooManySubscribers {
+        /// The topic.
+        topic: String,
+        /// How many it allows.
+        limit: u32,
+    },
+    /// The subscriber declares more samples than the topic has slots to spare.
+    #[error(
+        "topic {topic} has room for {left} more samples, {wanted} were declared: declare fewer, or have the publisher \
+         open it with more `samples` or `subscribers`"
+    )]
+    TooManySamplesDeclared {
+        /// The topic.
+        topic: String,
+        /// What the subscriber declared.
+        wanted: u32,
+        /// What the topic can still give.
+        left: u32,
+    },
+    /// The subscriber already holds all the samples it declared.
+    #[error("topic {topic}: all {declared} declared samples are in use: drop one, or open with more `samples`")]
+    TooManySamples {
+        /// The topic.
+        topic: String,
+        /// How many were declared.
+        declared: u32,
+    },
+    /// The topic carries another type.
+    #[error("topic {topic} carries {}, this program expects {}\n--- topic\n{found}\n--- program\n{expected}", found.name, expected.name)]
+    SchemaMismatch {
+        /// The topic.
+        topic: String,
+        /// What this program would read.
+        expected: Box<Schema>,
+        /// What the topic says it carries.
+        found: Box<Schema>,
+    },
+    /// The file of this name is not a topic that this version can use.
+    #[error("{path} is no usable topic: {reason}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file belongs to somebody else.
+    #[error(
+        "topic {topic} belongs to user {owner}: open it with `any_owner` if you trust whoever can write it with this \
+         program's memory"
+    )]
+    ForeignOwner {
+        /// The topic.
+        topic: String,
+        /// The owner of the file.
+        owner: u32,
+    },
+    /// The message is longer than the topic's slots.
+    #[error("a message of {len} bytes does not fit topic {topic}, which takes {max}: open it with a larger `max_len`")]
+    TooLong {
+        /// The topic.
+        topic: String,
+        /// The message's length.
+        len: usize,
+        /// The longest that fits.
+        max: usize,
+    },
+    /// The message's length is not the one that every message of the topic has.
+    #[error("a message of {len} bytes on topic {topic}, whose Words slots hold exactly {expected}")]
+    WrongLength {
+        /// The topic.
+        topic: String,
+        /// The message's length.
+        len: usize,
+        /// The length it must have.
+        expected: usize,
+    },
+    /// A subscriber of a lossless topic has not taken the oldest message yet.
+    #[error("topic {topic} is full: subscriber {subscriber} has not taken its oldest message; nothing was overwritten")]
+    Full {
+        /// The topic.
+        topic: String,
+        /// The subscriber that is furthest behind.
+        subscriber: u32,
+    },
+    /// Subscribers hold every slot.
+    #[error("subscribers of topic {topic} hold all of its slots: have them drop samples, or open it deeper")]
+    AllPinned {
+        /// The topic.
+        topic: String,
+    },
+    /// The time is up.
+    #[error("nothing happened on topic {topic} in the time given")]
+    TimedOut {
+        /// The topic.
+        topic: String,
+    },
+    /// A new publisher has replaced the topic by one of another shape, and this handle cannot follow it.
+    #[error("topic {topic} was replaced by one that this handle cannot use: {reason}")]
+    Superseded {
+        /// The topic.
+        topic: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The handle was inherited by a forked child; the parent still has it.
+    #[error("this handle of topic {topic} belongs to the parent process: open the topic again in the child")]
+    Forked {
+        /// The topic.
+        topic: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}{}", hint(source))]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What to do about the errors that people meet.
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC) => " (/dev/shm is full: make the topic smaller, run `conduit clean`, or enlarge /dev/shm)",
+        Some(libc::EACCES | libc::EPERM) => {
+            " (whose topic is it? its publisher sets who may open it with `permissions`)"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => " (raise the limit on open files)",
+        Some(libc::ENOMEM) => " (no memory left to map or lock: see `ulimit -l`)",
+        _ => "",
+    }
+}

@@ -1,0 +1,360 @@
+//! Message types: structs whose bytes in shared memory are the message, in Rust and in CDR alike.
+
+use std::mem::MaybeUninit;
+
+use super::schema::{Schema, SchemaBuilder, short_name};
+use crate::core::plain::Plain;
+
+/// A fixed-size message type. Declare one with [`message!`](crate::message).
+///
+/// # Safety
+///
+/// The implementer promises what [`Plain`] asks for, that the type is aligned to 8 bytes, and that
+/// [`define`](Message::define) describes its bytes: each field in order, padding included, each primitive at a multiple
+/// of its own size. Then the bytes are the body of a little-endian XCDR1 message as they stand.
+pub unsafe trait Message: Plain {
+    /// Name of the type, as `package/msg/Type`.
+    const NAME: &'static str;
+    /// Room for a copy of a message on a topic with Words slots: `[u64; inline_words(size_of::<Self>())]`.
+    type Inline: Inline;
+    /// Adds the definition of this type, and of those in its fields, to a schema.
+    fn define(builder: &mut SchemaBuilder);
+}
+
+/// A type that a field of a message can have: a fixed-width number, another message, or an array of either.
+pub trait Field: Plain {
+    /// What the offset of such a field must be a multiple of, by XCDR1's table: not the target's `align_of`, which for
+    /// `f64` is 4 on i686.
+    const ALIGN: usize;
+    /// The type's name in the `ros2msg` format.
+    fn type_name() -> String;
+    /// Adds the definitions that the field's type needs.
+    fn define(builder: &mut SchemaBuilder);
+}
+
+macro_rules! number {
+    ($($t:ty => $name:literal),*) => {$(
+        impl Field for $t {
+            const ALIGN: usize = size_of::<$t>();
+            fn type_name() -> String {
+                $name.into()
+            }
+            fn define(_: &mut SchemaBuilder) {}
+        }
+        impl Element for $t {}
+    )*};
+}
+number!(u8 => "uint8", i8 => "int8", u16 => "uint16", i16 => "int16", u32 => "uint32", i32 => "int32",
+        u64 => "uint64", i64 => "int64", f32 => "float32", f64 => "float64");
+
+/// A field that is not an array: the format has no arrays of arrays.
+pub trait Element: Field {}
+
+impl<T: Message> Field for T {
+    const ALIGN: usize = 8;
+    fn type_name() -> String {
+        short_name(T::NAME)
+    }
+    fn define(builder: &mut SchemaBuilder) {
+        <T as Message>::define(builder);
+    }
+}
+impl<T: Message> Element for T {}
+
+impl<T: Element, const N: usize> Field for [T; N] {
+    const ALIGN: usize = T::ALIGN;
+    fn type_name() -> String {
+        format!("{}[{N}]", T::type_name())
+    }
+    fn define(builder: &mut SchemaBuilder) {
+        T::define(builder);
+    }
+}
+
+/// The largest message that travels in Words slots unless an option says otherwise.
+pub(crate) const MAX_INLINE: usize = 256;
+
+/// How many words a copy of a message of `size` bytes takes; 0 for one that never travels in Words slots.
+pub const fn inline_words(size: usize) -> usize {
+    if size <= MAX_INLINE { size.div_ceil(8) } else { 0 }
+}
+
+/// Room for the copy of a small message.
+pub trait Inline: Copy + Send + Sync + 'static {
+    /// Bytes of room.
+    const LEN: usize;
+}
+
+impl<const N: usize> Inline for [u64; N] {
+    const LEN: usize = N * 8;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T: super::Message> Sealed for T {}
+    impl Sealed for [u8] {}
+}
+
+/// What a topic can carry: any [`Message`], or bytes.
+pub trait Payload: sealed::Sealed + Send + Sync + 'static {
+    /// Room for a copy of a message on a topic with Words slots.
+    type Inline: Inline;
+    /// The one length that every message has, if there is one.
+    #[doc(hidden)]
+    const LEN: Option<usize>;
+    /// How the messages are to be read.
+    #[doc(hidden)]
+    fn schema() -> Schema;
+    /// The message that stands at `data`.
+    ///
+    /// # Safety
+    ///
+    /// `data` is aligned to 8 bytes and readable for `len` bytes, `len` is `LEN` if there is one, and nobody writes
+    /// there while the result lives.
+    #[doc(hidden)]
+    unsafe fn view<'a>(data: *const u8, len: usize) -> &'a Self;
+}
+
+impl<T: Message> Payload for T {
+    type Inline = T::Inline;
+    const LEN: Option<usize> = Some(size_of::<T>());
+
+    fn schema() -> Schema {
+        let mut builder = SchemaBuilder::default();
+        <T as Message>::define(&mut builder);
+        Schema {
+            message_encoding: "cdr".into(),
+            schema_encoding: "ros2msg".into(),
+            name: T::NAME.into(),
+            data: builder.finish().into_bytes(),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn view<'a>(data: *const u8, _: usize) -> &'a T {
+        // SAFETY: the caller promises room, alignment and quiet; T is valid for every bit pattern.
+        unsafe { &*data.cast() }
+    }
+}
+
+impl Payload for [u8] {
+    type Inline = [u64; inline_words(MAX_INLINE)];
+    const LEN: Option<usize> = None;
+
+    fn schema() -> Schema {
+        Schema::opaque()
+    }
+
+    #[inline(always)]
+    unsafe fn view<'a>(data: *const u8, len: usize) -> &'a [u8] {
+        // SAFETY: the caller promises `len` readable bytes and quiet.
+        unsafe { std::slice::from_raw_parts(data, len) }
+    }
+}
+
+/// The bytes of a message.
+#[inline(always)]
+pub(crate) fn bytes_of<T: Message>(message: &T) -> &[u8] {
+    // SAFETY: T is plain, so each of its bytes is initialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(message).cast(), size_of::<T>()) }
+}
+
+/// A message of zeros.
+#[doc(hidden)]
+pub fn zeroed<T: Plain>() -> T {
+    // SAFETY: T is valid for every bit pattern.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+/// Where the next field must begin, given where the last one ended.
+#[doc(hidden)]
+pub const fn field_offset(end: usize, align: usize) -> usize {
+    assert!(
+        end % align == 0,
+        "a message has no implicit padding: put a field such as `pad: [u8; N]` before this one, so that it begins at a \
+         multiple of its size"
+    );
+    end
+}
+
+/// Declares a message type: the struct, its checked layout and its schema together.
+///
+/// ```
+/// conduit::message! {
+///     /// What one joint does.
+///     #[derive(PartialEq)]
+///     pub struct Joint: "arm_msgs/msg/Joint" {
+///         /// Radians.
+///         pub position: f64,
+///         /// Newton metres.
+///         pub effort: f32,
+///         pub id: u16,
+///         pub pad: [u8; 2],
+///     }
+/// }
+///
+/// let joint = Joint { position: 0.5, id: 3, ..Joint::default() };
+/// assert_eq!(joint, Joint { position: 0.5, effort: 0.0, id: 3, pad: [0; 2] });
+/// ```
+///
+/// Fields are fixed-width numbers, other messages, and arrays of either; pointers, `usize`, `bool`, `char` and 128-bit
+/// integers are refused at compile time. So is implicit padding: it must be named as a field, because the schema names
+/// every byte, which is what makes the struct in memory a CDR message as it stands.
+///
+/// ```compile_fail
+/// conduit::message! {
+///     pub struct Holey: "demo/msg/Holey" {
+///         pub small: u8,
+///         pub large: u64, // begins at 1: seven bytes of padding are missing
+///     }
+/// }
+/// ```
+///
+/// The struct is `Copy`, `Debug`, and `Default` (all zeros).
+#[macro_export]
+macro_rules! message {
+    ($(
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident: $type_name:literal {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $field_type:ty),+ $(,)?
+        }
+    )+) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug)]
+        #[repr(C, align(8))]
+        $vis struct $name {
+            $($(#[$field_meta])* $field_vis $field: $field_type),+
+        }
+
+        const _: () = {
+            let mut end = 0;
+            $(
+                end = $crate::topic::field_offset(end, <$field_type as $crate::topic::Field>::ALIGN);
+                assert!(::core::mem::offset_of!($name, $field) == end);
+                end += ::core::mem::size_of::<$field_type>();
+            )+
+            assert!(
+                end == ::core::mem::size_of::<$name>(),
+                "a message is a multiple of 8 bytes long: end it with a field such as `pad: [u8; N]`"
+            );
+        };
+
+        // SAFETY: each field is plain, and the assertions above leave no byte between or behind them.
+        unsafe impl $crate::ring::Plain for $name {}
+
+        // SAFETY: as above; the struct is aligned to 8, and the definition lists its fields in order.
+        unsafe impl $crate::Message for $name {
+            const NAME: &'static str = $type_name;
+            type Inline = [u64; $crate::topic::inline_words(::core::mem::size_of::<$name>())];
+
+            fn define(builder: &mut $crate::topic::SchemaBuilder) {
+                builder.define($type_name, |builder| {
+                    let mut lines = ::std::string::String::new();
+                    $(
+                        <$field_type as $crate::topic::Field>::define(builder);
+                        lines.push_str(&<$field_type as $crate::topic::Field>::type_name());
+                        lines.push_str(concat!(" ", stringify!($field), "\n"));
+                    )+
+                    lines
+                });
+            }
+        }
+
+        impl ::core::default::Default for $name {
+            fn default() -> Self {
+                $crate::topic::zeroed()
+            }
+        }
+    )+};
+}
+
+message! {
+    /// A point in time.
+    #[derive(PartialEq, Eq)]
+    pub struct Time: "builtin_interfaces/msg/Time" {
+        /// Seconds.
+        pub sec: i32,
+        /// Nanoseconds within the second.
+        pub nanosec: u32,
+    }
+
+    /// A vector in space.
+    #[derive(PartialEq)]
+    pub struct Vector3: "geometry_msgs/msg/Vector3" {
+        #[allow(missing_docs)]
+        pub x: f64,
+        #[allow(missing_docs)]
+        pub y: f64,
+        #[allow(missing_docs)]
+        pub z: f64,
+    }
+
+    /// An orientation in space.
+    #[derive(PartialEq)]
+    pub struct Quaternion: "geometry_msgs/msg/Quaternion" {
+        #[allow(missing_docs)]
+        pub x: f64,
+        #[allow(missing_docs)]
+        pub y: f64,
+        #[allow(missing_docs)]
+        pub z: f64,
+        #[allow(missing_docs)]
+        pub w: f64,
+    }
+
+    /// What an inertial measurement unit measures. Covariances are row-major 3x3 matrices about x, y and z; all zeros
+    /// means unknown, -1 in the first element that the unit does not measure this.
+    #[derive(PartialEq)]
+    pub struct Imu: "conduit_msgs/msg/Imu" {
+        /// When it was measured.
+        pub stamp: Time,
+        /// Orientation.
+        pub orientation: Quaternion,
+        /// Covariance of the orientation, rad^2.
+        pub orientation_covariance: [f64; 9],
+        /// Angular velocity, rad/s.
+        pub angular_velocity: Vector3,
+        /// Covariance of the angular velocity, (rad/s)^2.
+        pub angular_velocity_covariance: [f64; 9],
+        /// Linear acceleration, m/s^2.
+        pub linear_acceleration: Vector3,
+        /// Covariance of the linear acceleration, (m/s^2)^2.
+        pub linear_acceleration_covariance: [f64; 9],
+    }
+}
+
+impl From<[f64; 3]> for Vector3 {
+    fn from([x, y, z]: [f64; 3]) -> Self {
+        Vector3 { x, y, z }
+    }
+}
+
+impl From<[f64; 4]> for Quaternion {
+    fn from([x, y, z, w]: [f64; 4]) -> Self {
+        Quaternion { x, y, z, w }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_defines_each_type_once_and_the_message_first() {
+        let schema = Imu::schema();
+        let text = String::from_utf8(schema.data.clone()).unwrap();
+        assert!(text.starts_with("builtin_interfaces/Time stamp\ngeometry_msgs/Quaternion orientation\n"), "{text}");
+        assert_eq!(text.matches("MSG: geometry_msgs/Vector3\n").count(), 1);
+        assert_eq!(text.matches(&"=".repeat(80)).count(), 3);
+        assert!(text.contains("float64[9] linear_acceleration_covariance\n"));
+        assert_eq!(schema.hash(), Imu::schema().hash());
+        assert_ne!(schema.hash(), Vector3::schema().hash());
+    }
+
+    #[test]
+    fn only_messages_that_words_slots_take_have_room_for_a_copy() {
+        assert_eq!(<Vector3 as Message>::Inline::LEN, 24);
+        assert_eq!(<Imu as Message>::Inline::LEN, 0);
+        assert_eq!((inline_words(0), inline_words(1), inline_words(256), inline_words(257)), (0, 1, 32, 0));
+    }
+}

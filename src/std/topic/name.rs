@@ -1,0 +1,122 @@
+//! What topics and domains may be called, and which file that is.
+
+use std::ffi::{CStr, CString};
+
+use super::Error;
+use crate::std::shm::DIRECTORY;
+
+/// Longest topic name, in bytes.
+pub const MAX_TOPIC: usize = 200;
+/// Longest domain name, in bytes.
+pub const MAX_DOMAIN: usize = 32;
+
+/// What the name of every topic's file begins with.
+const PREFIX: &str = "conduit_";
+/// Between domain and topic in a file name; in neither of them.
+const DOMAIN_END: char = '@';
+
+/// A checked domain and topic, and the file they stand for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Name {
+    pub(crate) domain: String,
+    pub(crate) topic: String,
+    path: CString,
+}
+
+impl Name {
+    pub(crate) fn new(domain: &str, topic: &str) -> Result<Self, Error> {
+        check_domain(domain)?;
+        check_topic(topic)?;
+        let mut path = format!("{DIRECTORY}/{PREFIX}");
+        if !domain.is_empty() {
+            path.push_str(domain);
+            path.push(DOMAIN_END);
+        }
+        path.push_str(&topic.replace('/', "%2F"));
+        let path = CString::new(path).map_err(|_| invalid_topic(topic, "it contains a zero byte"))?;
+        Ok(Name { domain: domain.into(), topic: topic.into(), path })
+    }
+
+    /// The name that a file in the directory stands for, if it is a topic's.
+    pub(crate) fn from_file(file: &str) -> Option<Self> {
+        let rest = file.strip_prefix(PREFIX)?;
+        let (domain, topic) = rest.split_once(DOMAIN_END).unwrap_or(("", rest));
+        Name::new(domain, &topic.replace("%2F", "/")).ok()
+    }
+
+    pub(crate) fn path(&self) -> &CStr {
+        &self.path
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.domain.is_empty() {
+            f.write_str(&self.topic)
+        } else {
+            write!(f, "{} (domain {})", self.topic, self.domain)
+        }
+    }
+}
+
+fn check_domain(domain: &str) -> Result<(), Error> {
+    let reason = if domain.len() > MAX_DOMAIN {
+        "it is longer than 32 bytes"
+    } else if !domain.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {
+        "only A-Z, a-z, 0-9, _ and - are allowed"
+    } else {
+        return Ok(());
+    };
+    Err(Error::InvalidDomain { domain: domain.into(), reason })
+}
+
+fn check_topic(topic: &str) -> Result<(), Error> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
+    let reason = if topic.is_empty() || topic.len() > MAX_TOPIC {
+        "a name has 1 to 200 bytes"
+    } else if !topic.bytes().all(allowed) {
+        "only A-Z, a-z, 0-9, _, ., - are allowed, and / between segments"
+    } else if topic.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        "no segment between slashes may be empty, `.` or `..`"
+    } else {
+        return Ok(());
+    };
+    Err(invalid_topic(topic, reason))
+}
+
+fn invalid_topic(topic: &str, reason: &'static str) -> Error {
+    Error::InvalidTopic { topic: topic.into(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_and_its_file_stand_for_each_other() {
+        for (domain, topic, file) in [
+            ("", "imu", "conduit_imu"),
+            ("", "arm/left/joint_1", "conduit_arm%2Fleft%2Fjoint_1"),
+            ("robot-2", "imu", "conduit_robot-2@imu"),
+            ("", "a_b", "conduit_a_b"),
+            ("a", "b", "conduit_a@b"),
+        ] {
+            let name = Name::new(domain, topic).unwrap();
+            assert_eq!(name.path().to_str().unwrap(), format!("{DIRECTORY}/{file}"));
+            assert_eq!(Name::from_file(file), Some(name));
+        }
+    }
+
+    #[test]
+    fn names_that_could_leave_the_directory_or_confuse_a_reader_are_refused() {
+        let long = "x".repeat(MAX_TOPIC + 1);
+        for topic in ["", "/", "a//b", "a/", "/a", ".", "..", "a/../b", "a b", "a%2Fb", "a@b", "ä", "a\0b", &long] {
+            assert!(matches!(Name::new("", topic), Err(Error::InvalidTopic { .. })), "{topic:?}");
+        }
+        for domain in ["a/b", "a b", "ä", "a.b", "a@b", &long[..MAX_DOMAIN + 1]] {
+            assert!(matches!(Name::new(domain, "t"), Err(Error::InvalidDomain { .. })), "{domain:?}");
+        }
+        assert!(Name::new(&long[..MAX_DOMAIN], &long[..MAX_TOPIC]).is_ok());
+        assert_eq!(Name::from_file("sem.other"), None);
+    }
+}

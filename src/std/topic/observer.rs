@@ -1,0 +1,212 @@
+//! Looking at a topic without taking part in it.
+
+use std::time::Duration;
+
+use super::layout::SlotKind;
+use super::name::Name;
+use super::options::default_domain;
+use super::region::{FrameView, Region, Role, WordView};
+use super::subscriber::writer_state;
+use super::{Error, Geometry, Schema, Start, WriterState, watch};
+use crate::core::atomic::{Ordering, fence};
+use crate::core::ring::{FrameObserver, ReadError, WordReader, is_pending};
+use crate::std::futex::{self, Deadline, barrier};
+
+/// How often an observer looks that may not write the page that sleepers announce themselves on.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Reads a topic without taking a subscriber's place: it cannot slow the publisher down, and it can read what a dead
+/// process left.
+///
+/// Messages are copied out, and checked to be whole after that. On a topic with Frames slots this reads what another
+/// process may be writing; that is sound by the hardware's memory model, which holds between processes, and not by
+/// Rust's, which ends at the process: do not observe a topic from the process that publishes it.
+#[derive(Debug)]
+pub struct Observer {
+    region: Region,
+    reader: Reader,
+    buffer: Vec<u8>,
+    unreported: u64,
+    can_sleep: bool,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Words(WordReader<WordView>),
+    Frames(FrameObserver<FrameView>),
+}
+
+/// A message that was copied out.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// The message's number.
+    pub sequence: u64,
+    /// When it was published, on the monotonic clock; `None` on a topic without timestamps.
+    pub timestamp: Option<Duration>,
+    /// How many messages were overwritten between the one before and this one.
+    pub lagged: u64,
+    /// The message.
+    pub data: &'a [u8],
+}
+
+impl Observer {
+    /// Opens a topic of the default domain, starting at `start`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::System`].
+    pub fn open(topic: &str, start: Start) -> Result<Self, Error> {
+        Self::open_in(&default_domain(), topic, start)
+    }
+
+    /// Opens a topic of `domain`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Observer::open).
+    pub fn open_in(domain: &str, topic: &str, start: Start) -> Result<Self, Error> {
+        let name = Name::new(domain, topic)?;
+        let region = open_region(&name)?.ok_or_else(|| Error::NotFound { topic: name.to_string() })?;
+        Ok(Self::of(region, start))
+    }
+
+    fn of((region, role): (Region, Role), start: Start) -> Self {
+        let view = region.view();
+        let reader = match region.geometry().slots {
+            SlotKind::Words => Reader::Words(WordReader::new(WordView(view), start)),
+            // SAFETY: as this type's documentation asks, the publisher is another process.
+            SlotKind::Frames => Reader::Frames(unsafe { FrameObserver::new(FrameView(view), start) }),
+        };
+        let buffer = vec![0; region.geometry().max_len as usize];
+        Observer { region, reader, buffer, unreported: 0, can_sleep: role == Role::Observer }
+    }
+
+    /// The next message, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Superseded`] if the topic was replaced and what replaced it cannot be opened.
+    pub fn try_next(&mut self) -> Result<Option<Observed<'_>>, Error> {
+        loop {
+            let read = match &mut self.reader {
+                Reader::Words(reader) => reader.read(&mut self.buffer),
+                Reader::Frames(reader) => reader.read(&mut self.buffer),
+            };
+            match read {
+                Ok(meta) => {
+                    let lagged = meta.lost + std::mem::take(&mut self.unreported);
+                    return Ok(Some(Observed {
+                        sequence: meta.sequence,
+                        timestamp: (meta.timestamp != 0).then(|| Duration::from_nanos(meta.timestamp)),
+                        lagged,
+                        data: &self.buffer[..meta.length.min(self.buffer.len())],
+                    }));
+                }
+                Err(ReadError::Lapped(lost)) => {
+                    self.unreported += lost;
+                    return Ok(None);
+                }
+                Err(_) if self.region.is_superseded() && self.follow()? => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// The next message; sleeps until there is one, or `timeout` is over: then `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_next`](Observer::try_next).
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Observed<'_>>, Error> {
+        let deadline = Deadline::after(timeout);
+        while !self.is_ready() {
+            if deadline.has_passed() {
+                return Ok(None);
+            }
+            if self.region.is_superseded() {
+                let known = self.region.identity();
+                let moved = || Ok(Region::stat(&self.region.name).ok().flatten().filter(|named| *named != known));
+                if watch::wait_until(&self.region.name, Some(deadline), moved)?.is_none() {
+                    return Ok(None);
+                }
+                break;
+            }
+            let messages = &self.region.wait_page().messages;
+            if !self.can_sleep {
+                let ticket = messages.word().load(Ordering::Relaxed);
+                futex::wait(
+                    messages.word(),
+                    ticket,
+                    futex::earlier(Some(deadline), Some(Deadline::after(LOOK_INTERVAL))),
+                );
+                continue;
+            }
+            let ticket = messages.prepare();
+            let fenced = self.region.writer_page().fence_elided.load(Ordering::Relaxed) == 0 || barrier::run();
+            fence(Ordering::SeqCst);
+            if !self.is_ready() && !self.region.is_superseded() {
+                let limit = (!fenced).then(|| Deadline::after(Duration::from_millis(10)));
+                futex::wait(messages.word(), ticket, futex::earlier(Some(deadline), limit));
+            }
+        }
+        self.try_next()
+    }
+
+    /// Whether the observer sleeps until there is something new, or, without the right to write the topic's wait page,
+    /// looks every 20 ms.
+    pub fn can_sleep(&self) -> bool {
+        self.can_sleep
+    }
+
+    /// What was decided when the topic was created.
+    pub fn geometry(&self) -> &Geometry {
+        self.region.geometry()
+    }
+
+    /// How the topic's messages are to be read.
+    pub fn schema(&self) -> &Schema {
+        &self.region.schema
+    }
+
+    /// Whether the topic has a live publisher.
+    pub fn publisher(&self) -> WriterState {
+        writer_state(&self.region)
+    }
+
+    /// What to add to a timestamp to get a time since 1970, by the publisher's last pair of clock readings; `None` if there
+    /// is none.
+    pub fn clock_offset(&self) -> Option<i128> {
+        let (monotonic, real) = self.region.writer_page().clock.read()?;
+        Some(i128::from(real) - i128::from(monotonic))
+    }
+
+    fn is_ready(&self) -> bool {
+        match &self.reader {
+            Reader::Words(reader) => is_pending(reader.memory(), reader.position()),
+            Reader::Frames(reader) => reader.is_ready(),
+        }
+    }
+
+    /// Moves on to the region that has taken the topic's name, at its beginning. `false` if there is none yet.
+    fn follow(&mut self) -> Result<bool, Error> {
+        match open_region(&self.region.name)? {
+            Some((region, role)) if region.identity() != self.region.identity() => {
+                let unreported = self.unreported;
+                *self = Self::of((region, role), Start::Oldest);
+                self.unreported = unreported;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Opens a region to look at, with the right to sleep if that can be had.
+fn open_region(name: &Name) -> Result<Option<(Region, Role)>, Error> {
+    match Region::open(name, Role::Observer, true) {
+        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Ok(Region::open(name, Role::Onlooker, true)?.map(|region| (region, Role::Onlooker)))
+        }
+        result => Ok(result?.map(|region| (region, Role::Observer))),
+    }
+}

@@ -1,0 +1,299 @@
+//! How a topic is opened, where the defaults don't fit.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::layout::{Geometry, Overflow, SlotKind, Timestamps};
+use super::message::MAX_INLINE;
+use super::name::Name;
+use super::schema::{MAX_ENCODING, MAX_NAME, MAX_SCHEMA, Schema};
+use super::{Error, Payload, Publisher, Start, Subscriber};
+
+/// The domain that handles are opened in unless told otherwise: `CONDUIT_DOMAIN`, or the one without a name.
+pub(crate) fn default_domain() -> String {
+    std::env::var("CONDUIT_DOMAIN").unwrap_or_default()
+}
+
+/// How to open a [`Publisher`]: made by [`Publisher::options`].
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `open`"]
+pub struct PublisherOptions<T: Payload + ?Sized> {
+    domain: Option<String>,
+    depth: u32,
+    max_len: usize,
+    slots: Option<SlotKind>,
+    overflow: Overflow,
+    timestamps: Option<Timestamps>,
+    subscribers: u32,
+    samples: u32,
+    pub(super) permissions: u32,
+    schema: Option<Schema>,
+    pub(super) memory_lock: bool,
+    pub(super) any_owner: bool,
+    payload: PhantomData<fn() -> Box<T>>,
+}
+
+/// Everything about a topic that its creator decides.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) name: Name,
+    pub(super) geometry: Geometry,
+    pub(super) schema: Schema,
+}
+
+impl<T: Payload + ?Sized> PublisherOptions<T> {
+    pub(super) fn new() -> Self {
+        PublisherOptions {
+            domain: None,
+            depth: 16,
+            max_len: T::LEN.unwrap_or(4096),
+            slots: None,
+            overflow: Overflow::default(),
+            timestamps: None,
+            subscribers: 16,
+            samples: 2,
+            permissions: 0o600,
+            schema: None,
+            memory_lock: false,
+            any_owner: false,
+            payload: PhantomData,
+        }
+    }
+
+    /// The group of topics this one belongs to: `[A-Za-z0-9_-]{1,32}`. Default: the environment's `CONDUIT_DOMAIN`, or
+    /// the domain without a name.
+    pub fn domain(mut self, domain: &str) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// How many of the last messages a late subscriber finds, and a slow one may be behind. Default 16. Rounded up to
+    /// what fills a power of two of slots.
+    pub fn depth(mut self, messages: u32) -> Self {
+        self.depth = messages;
+        self
+    }
+
+    /// How slots hold messages. Default: [`SlotKind::Words`] for message types of at most 256 bytes,
+    /// [`SlotKind::Frames`] otherwise. Bytes in Words slots all have the length `max_len`.
+    pub fn slots(mut self, slots: SlotKind) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
+    /// What happens to messages that a subscriber has not received when their slot is needed. Default:
+    /// [`Overflow::Overwrite`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Where timestamps come from. Default: [`Timestamps::Clock`] for message types, [`Timestamps::None`] for bytes. A
+    /// clock reading costs more than publishing a small message.
+    pub fn timestamps(mut self, timestamps: Timestamps) -> Self {
+        self.timestamps = Some(timestamps);
+        self
+    }
+
+    /// Most subscribers, 1 to 64. Default 16.
+    pub fn subscribers(mut self, most: u32) -> Self {
+        self.subscribers = most;
+        self
+    }
+
+    /// For how many samples there is room, times `subscribers`. Default 2. Each costs a slot; with Words slots, where
+    /// samples are copies, it has no effect.
+    pub fn samples(mut self, each: u32) -> Self {
+        self.samples = each;
+        self
+    }
+
+    /// Who may open the topic: the mode of its file. Default `0o600`. Who may write it is trusted with the memory safety
+    /// of its subscribers.
+    pub fn permissions(mut self, mode: u32) -> Self {
+        self.permissions = mode;
+        self
+    }
+
+    /// Keeps the topic in memory (`mlock`).
+    pub fn memory_lock(mut self, lock: bool) -> Self {
+        self.memory_lock = lock;
+        self
+    }
+
+    /// Takes over a topic whose file belongs to another user than this one or root.
+    pub fn any_owner(mut self, allow: bool) -> Self {
+        self.any_owner = allow;
+        self
+    }
+
+    /// Creates the topic, or takes it over from a publisher that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PublisherExists`]; [`Error::InvalidTopic`] and its like for what cannot work; [`Error::System`].
+    pub fn open(self, topic: &str) -> Result<Publisher<T>, Error> {
+        Publisher::open_with(topic, self)
+    }
+
+    pub(super) fn wanted(&self, topic: &str) -> Result<Wanted, Error> {
+        let name = Name::new(&self.domain.clone().unwrap_or_else(default_domain), topic)?;
+        let slots = self.slots.unwrap_or(match T::LEN {
+            Some(len) if len <= MAX_INLINE => SlotKind::Words,
+            _ => SlotKind::Frames,
+        });
+        let invalid = |option, reason: String| Err(Error::InvalidOption { option, reason });
+        if self.depth == 0 {
+            return invalid("depth", "a topic holds at least 1 message".into());
+        }
+        if self.max_len == 0 && T::LEN.is_none() {
+            return invalid("max_len", "a message has at least 1 byte".into());
+        }
+        if slots == SlotKind::Words && self.max_len > MAX_INLINE {
+            return invalid(
+                "slots",
+                format!("Words slots take messages of up to {MAX_INLINE} bytes, not {}", self.max_len),
+            );
+        }
+        if !(1..=64).contains(&self.subscribers) {
+            return invalid("subscribers", format!("{}: a topic has 1 to 64", self.subscribers));
+        }
+        if self.samples == 0 {
+            return invalid("samples", "a subscriber holds at least 1".into());
+        }
+        if self.permissions & !0o666 != 0 {
+            return invalid("permissions", format!("{:o}: only read and write bits make sense", self.permissions));
+        }
+        let samples = match slots {
+            SlotKind::Words => 0,
+            SlotKind::Frames => self.subscribers.saturating_mul(self.samples),
+        };
+        let geometry = Geometry {
+            slots,
+            overflow: self.overflow,
+            timestamps: self.timestamps.unwrap_or(match T::LEN {
+                Some(_) => Timestamps::Clock,
+                None => Timestamps::None,
+            }),
+            depth: self.depth,
+            capacity: 0,
+            max_len: self.max_len as u64,
+            subscribers: self.subscribers,
+            samples,
+        };
+        let schema = self.schema.clone().unwrap_or_else(T::schema);
+        let too_long = [
+            (schema.name.len(), MAX_NAME),
+            (schema.message_encoding.len(), MAX_ENCODING),
+            (schema.schema_encoding.len(), MAX_ENCODING),
+            (schema.data.len(), MAX_SCHEMA),
+        ];
+        if let Some((len, most)) = too_long.into_iter().find(|(len, most)| len > most) {
+            return invalid("schema", format!("a part of it has {len} bytes, at most {most} are kept"));
+        }
+        Ok(Wanted { name, geometry: geometry.with_capacity()?, schema })
+    }
+}
+
+impl PublisherOptions<[u8]> {
+    /// The longest message, in bytes. Default 4096.
+    pub fn max_len(mut self, bytes: usize) -> Self {
+        self.max_len = bytes;
+        self
+    }
+
+    /// How the bytes are to be read. Default: [`Schema::opaque`].
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+}
+
+/// Whether a subscriber waits for a topic that does not exist yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Patience {
+    None,
+    Until(Duration),
+    Forever,
+}
+
+/// How to open a [`Subscriber`]: made by [`Subscriber::options`].
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `open`"]
+pub struct SubscriberOptions<T: Payload + ?Sized> {
+    domain: Option<String>,
+    pub(super) start: Start,
+    pub(super) samples: u32,
+    pub(super) patience: Patience,
+    pub(super) any_owner: bool,
+    payload: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Payload + ?Sized> SubscriberOptions<T> {
+    pub(super) fn new() -> Self {
+        SubscriberOptions {
+            domain: None,
+            start: Start::New,
+            samples: 2,
+            patience: Patience::None,
+            any_owner: false,
+            payload: PhantomData,
+        }
+    }
+
+    /// The group of topics to look in. Default: the environment's `CONDUIT_DOMAIN`, or the domain without a name.
+    pub fn domain(mut self, domain: &str) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Where to start. Default: [`Start::New`].
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How many samples this subscriber holds at a time, at most. Default 2. With Words slots, where samples are copies,
+    /// there is no limit.
+    pub fn samples(mut self, most: u32) -> Self {
+        self.samples = most;
+        self
+    }
+
+    /// Waits up to `timeout` for the topic, if it does not exist yet.
+    pub fn wait(mut self, timeout: Duration) -> Self {
+        self.patience = Patience::Until(timeout);
+        self
+    }
+
+    /// Waits for the topic, if it does not exist yet, as long as it takes.
+    pub fn wait_forever(mut self) -> Self {
+        self.patience = Patience::Forever;
+        self
+    }
+
+    /// Opens the topic even if its file belongs to another user than this one or root, who could then corrupt this
+    /// program's view of messages at any time.
+    pub fn any_owner(mut self, allow: bool) -> Self {
+        self.any_owner = allow;
+        self
+    }
+
+    /// Joins the topic.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] (at once, unless told to [`wait`](SubscriberOptions::wait)), [`Error::TimedOut`],
+    /// [`Error::SchemaMismatch`], [`Error::TooManySubscribers`], [`Error::TooManySamplesDeclared`], [`Error::Corrupt`],
+    /// [`Error::ForeignOwner`], [`Error::System`].
+    pub fn open(self, topic: &str) -> Result<Subscriber<T>, Error> {
+        Subscriber::open_with(topic, self)
+    }
+
+    pub(super) fn name(&self, topic: &str) -> Result<Name, Error> {
+        if self.samples == 0 {
+            return Err(Error::InvalidOption { option: "samples", reason: "a subscriber holds at least 1".into() });
+        }
+        Name::new(&self.domain.clone().unwrap_or_else(default_domain), topic)
+    }
+}

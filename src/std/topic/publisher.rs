@@ -1,0 +1,672 @@
+//! The writing end of a topic.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use super::layout::{CLOSED, Overflow, SlotKind, Timestamps};
+use super::message::{Message, Payload, bytes_of};
+use super::options::{PublisherOptions, Wanted};
+use super::region::{Candidate, FrameView, Region, Role, WordView, system_error};
+use super::{Error, Geometry, Schema};
+use crate::core::atomic::{Ordering, fence};
+use crate::core::ring::{FrameWriter, WordWriter, WriteError};
+use crate::std::futex::{self, Deadline, barrier};
+use crate::std::shm::{self, Access};
+
+/// How long a blocked publisher sleeps before it asks whether the subscriber that holds it up still lives.
+const LIFE_CHECK: Duration = Duration::from_millis(100);
+
+/// The one publisher of a topic.
+///
+/// Publishing never waits for subscribers, unless the topic was opened with [`Overflow::Block`], and costs the same for
+/// any number of them. It makes no system call while nobody sleeps. Dropped, the publisher closes the topic; what it
+/// published stays for late subscribers, and the next publisher goes on behind it.
+#[derive(Debug)]
+pub struct Publisher<T: Payload + ?Sized> {
+    end: WritingEnd,
+    payload: PhantomData<fn(&T)>,
+}
+
+/// What a publisher is, whatever it publishes.
+#[derive(Debug)]
+struct WritingEnd {
+    writer: Writer,
+    region: Region,
+    timestamps: Timestamps,
+    /// Sleepers run the barrier that a fence between a message and the look at them would be.
+    fence_elided: bool,
+    /// The timestamp from which on the clock pair is due.
+    clock_due: u64,
+    /// The position from which on skipped slots are a reason to look for dead subscribers.
+    sweep_due: u64,
+    /// Skips that a look for dead subscribers has followed.
+    swept_skips: u64,
+}
+
+#[derive(Debug)]
+enum Writer {
+    /// With room for a message on loan, which is copied when it is committed.
+    Words(WordWriter<WordView>, Vec<u64>),
+    Frames(FrameWriter<FrameView>),
+}
+
+impl<T: Payload + ?Sized> Publisher<T> {
+    /// Creates the topic with the default options, or takes it over from a publisher that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PublisherExists`]; [`Error::InvalidTopic`]; [`Error::System`].
+    pub fn open(topic: &str) -> Result<Self, Error> {
+        Self::options().open(topic)
+    }
+
+    /// Options to open the topic with.
+    pub fn options() -> PublisherOptions<T> {
+        PublisherOptions::new()
+    }
+
+    pub(super) fn open_with(topic: &str, options: PublisherOptions<T>) -> Result<Self, Error> {
+        let wanted = options.wanted(topic)?;
+        let region = take_topic(&wanted, options.permissions, options.any_owner)?;
+        if options.memory_lock {
+            region.lock_in_memory()?;
+        }
+        Ok(Publisher { end: WritingEnd::new(region), payload: PhantomData })
+    }
+
+    /// What was decided when the topic was created.
+    pub fn geometry(&self) -> &Geometry {
+        self.end.region.geometry()
+    }
+
+    /// How the topic's messages are to be read.
+    pub fn schema(&self) -> &Schema {
+        &self.end.region.schema
+    }
+
+    /// The sequence that the next message will have.
+    pub fn next_sequence(&self) -> u64 {
+        match &self.end.writer {
+            Writer::Words(writer, _) => writer.next_sequence(),
+            Writer::Frames(writer) => writer.next_sequence(),
+        }
+    }
+
+    /// Closes the topic and removes its name: what was published is gone, and subscribers wait for a new topic of the
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`], [`Error::System`].
+    pub fn remove(self) -> Result<(), Error> {
+        let region = &self.end.region;
+        region.check_ours()?;
+        region.supersede();
+        if region.is_current()? {
+            // Only the holder of the writer's byte removes the name, so nothing comes between.
+            shm::unlink(region.name.path()).map_err(|source| system_error("remove", &region.name, source))?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Message> Publisher<T> {
+    /// Publishes a copy of `message`; returns its sequence number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] on a topic with [`Overflow::Reject`], [`Error::AllPinned`], [`Error::Forked`]. Nothing was
+    /// published then.
+    #[inline]
+    pub fn publish(&mut self, message: &T) -> Result<u64, Error> {
+        self.end.send(bytes_of(message), None, Patience::OfTopic)
+    }
+
+    /// [`publish`](Publisher::publish) that on a lossless topic waits for subscribers up to `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], and as [`publish`](Publisher::publish).
+    pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Error> {
+        self.end.send(bytes_of(message), None, Patience::Until(Deadline::after(timeout)))
+    }
+
+    /// [`publish`](Publisher::publish) with a timestamp of the caller's, in nanoseconds of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] on a topic that was not opened with [`Timestamps::Given`]; as
+    /// [`publish`](Publisher::publish).
+    pub fn publish_at(&mut self, message: &T, timestamp: u64) -> Result<u64, Error> {
+        self.end.send(bytes_of(message), Some(timestamp), Patience::OfTopic)
+    }
+
+    /// Publishes messages in order, with one timestamp and one look at the sleepers for all; much faster than one by one.
+    /// Returns how many were published: all, unless the topic is full ([`Overflow::Reject`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Publisher::publish), if not even the first could be published.
+    #[inline]
+    pub fn publish_batch(&mut self, messages: &[T]) -> Result<usize, Error> {
+        self.end.send_batch(messages.iter().map(bytes_of))
+    }
+
+    /// The next slot, to be filled in place and committed. It holds an old message or zeros; dropped, it publishes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Publisher::publish).
+    #[inline]
+    pub fn loan(&mut self) -> Result<Loan<'_, T>, Error> {
+        let data = self.end.claim(size_of::<T>(), Patience::OfTopic)?;
+        Ok(Loan { end: &mut self.end, data, len: size_of::<T>(), payload: PhantomData })
+    }
+}
+
+impl Publisher<[u8]> {
+    /// Publishes a copy of `message`; returns its sequence number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLong`], [`Error::WrongLength`] (Words slots), [`Error::Full`] on a topic with [`Overflow::Reject`],
+    /// [`Error::AllPinned`], [`Error::Forked`]. Nothing was published then.
+    #[inline]
+    pub fn publish(&mut self, message: &[u8]) -> Result<u64, Error> {
+        self.end.send(message, None, Patience::OfTopic)
+    }
+
+    /// [`publish`](Publisher::publish) that on a lossless topic waits for subscribers up to `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], and as [`publish`](Publisher::publish).
+    pub fn publish_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<u64, Error> {
+        self.end.send(message, None, Patience::Until(Deadline::after(timeout)))
+    }
+
+    /// [`publish`](Publisher::publish) with a timestamp of the caller's, in nanoseconds of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] on a topic that was not opened with [`Timestamps::Given`]; as
+    /// [`publish`](Publisher::publish).
+    pub fn publish_at(&mut self, message: &[u8], timestamp: u64) -> Result<u64, Error> {
+        self.end.send(message, Some(timestamp), Patience::OfTopic)
+    }
+
+    /// Publishes messages in order, with one timestamp and one look at the sleepers for all. Returns how many were
+    /// published: all, unless the topic is full ([`Overflow::Reject`]) or a message has a length that doesn't fit.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Publisher::publish), if not even the first could be published.
+    #[inline]
+    pub fn publish_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Result<usize, Error> {
+        self.end.send_batch(messages.into_iter())
+    }
+
+    /// The next slot, to be filled in place with `len` bytes and committed. It holds old bytes or zeros; dropped, it
+    /// publishes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Publisher::publish).
+    #[inline]
+    pub fn loan(&mut self, len: usize) -> Result<Loan<'_, [u8]>, Error> {
+        let data = self.end.claim(len, Patience::OfTopic)?;
+        Ok(Loan { end: &mut self.end, data, len, payload: PhantomData })
+    }
+}
+
+/// A message that is being written where subscribers will read it.
+///
+/// On a topic with Words slots it is written to memory of the publisher's own, and copied when it is committed.
+#[derive(Debug)]
+pub struct Loan<'p, T: Payload + ?Sized> {
+    end: &'p mut WritingEnd,
+    data: NonNull<u8>,
+    len: usize,
+    payload: PhantomData<&'p mut T>,
+}
+
+// SAFETY: a loan is an exclusive borrow of its publisher, which is Send, and of bytes that only that publisher writes.
+unsafe impl<T: Payload + ?Sized> Send for Loan<'_, T> {}
+
+impl<T: Payload + ?Sized> Loan<'_, T> {
+    /// Publishes the message; returns its sequence number.
+    #[inline]
+    pub fn commit(self) -> u64 {
+        let timestamp = self.end.timestamp();
+        self.end.commit(self.len, timestamp)
+    }
+
+    /// [`commit`](Loan::commit) with a timestamp of the caller's, in nanoseconds of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] on a topic that was not opened with [`Timestamps::Given`].
+    pub fn commit_at(self, timestamp: u64) -> Result<u64, Error> {
+        let timestamp = self.end.given(Some(timestamp))?;
+        Ok(self.end.commit(self.len, timestamp))
+    }
+}
+
+impl Loan<'_, [u8]> {
+    /// Shortens the message to its first `len` bytes; longer than it is, nothing happens. On a topic with Words slots all
+    /// messages have one length, and nothing happens either.
+    pub fn truncate(&mut self, len: usize) {
+        if matches!(self.end.writer, Writer::Frames(_)) {
+            self.len = self.len.min(len);
+        }
+    }
+}
+
+impl<T: Payload + ?Sized> Deref for Loan<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: `data` has `len` initialised bytes, aligned to 8, that only this loan reads or writes while it lives.
+        unsafe { T::view(self.data.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Message> DerefMut for Loan<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`; T is valid for every bit pattern, so whatever is there is a T.
+        unsafe { self.data.cast().as_mut() }
+    }
+}
+
+impl DerefMut for Loan<'_, [u8]> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+    }
+}
+
+/// How long to wait for room.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// As the topic's overflow mode says.
+    OfTopic,
+    Until(Deadline),
+}
+
+impl WritingEnd {
+    /// The caller holds the writer's byte of `region`.
+    fn new(region: Region) -> Self {
+        let geometry = *region.geometry();
+        let view = region.view();
+        let (batch, _) = geometry.slack();
+        // SAFETY: the writer's byte keeps other writers away for as long as `region` lives.
+        let writer = unsafe {
+            match geometry.slots {
+                SlotKind::Words => Writer::Words(
+                    WordWriter::with_gate(WordView(view), batch),
+                    vec![0; (geometry.max_len as usize).div_ceil(8)],
+                ),
+                SlotKind::Frames => Writer::Frames(FrameWriter::new(FrameView(view), batch)),
+            }
+        };
+        let page = region.writer_page();
+        let fence_elided = barrier::register();
+        page.fence_elided.store(u32::from(fence_elided), Ordering::Relaxed);
+        // A sleeper that saw the old value announced itself before this fence, so this publisher will see it.
+        fence(Ordering::SeqCst);
+        page.pid.store(std::process::id(), Ordering::Relaxed);
+        page.clock.renew();
+        page.epoch.fetch_add(1, Ordering::AcqRel);
+        page.state.fetch_and(!CLOSED, Ordering::AcqRel);
+        let end = WritingEnd {
+            writer,
+            timestamps: geometry.timestamps,
+            fence_elided,
+            clock_due: futex::now().saturating_add(1_000_000_000),
+            sweep_due: 0,
+            swept_skips: 0,
+            region,
+        };
+        end.sweep_dead();
+        // The last publisher may have died between a message and the wake-up for it.
+        end.region.wake_everybody();
+        end
+    }
+
+    #[inline(always)]
+    fn send(&mut self, bytes: &[u8], timestamp: Option<u64>, patience: Patience) -> Result<u64, Error> {
+        self.region.check_ours()?;
+        let timestamp = self.given(timestamp)?;
+        self.check_len(bytes.len())?;
+        match self.put(bytes, timestamp) {
+            Ok(sequence) => {
+                self.finish(timestamp);
+                Ok(sequence)
+            }
+            Err(error) => {
+                self.wait_for_room(error, patience)?;
+                let sequence = self.put(bytes, timestamp).map_err(|error| self.refuse(error))?;
+                self.finish(timestamp);
+                Ok(sequence)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn send_batch<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>) -> Result<usize, Error> {
+        self.region.check_ours()?;
+        let timestamp = self.timestamp();
+        let mut count = 0;
+        for bytes in messages {
+            let result = self.check_len(bytes.len()).and_then(|()| match self.put(bytes, timestamp) {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    if count > 0 {
+                        self.finish(timestamp);
+                    }
+                    self.wait_for_room(error, Patience::OfTopic)?;
+                    self.put(bytes, timestamp).map(drop).map_err(|error| self.refuse(error))
+                }
+            });
+            match result {
+                Ok(()) => count += 1,
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if count > 0 {
+            self.finish(timestamp);
+        }
+        Ok(count)
+    }
+
+    /// Puts a message into the next slot. [`finish`](Self::finish) follows the last one.
+    #[inline(always)]
+    fn put(&mut self, bytes: &[u8], timestamp: u64) -> Result<u64, WriteError> {
+        match &mut self.writer {
+            Writer::Words(writer, _) => {
+                writer.claim()?;
+                Ok(writer.put(bytes, timestamp))
+            }
+            Writer::Frames(writer) => {
+                let index = writer.claim()?;
+                // SAFETY: the claimed payload is this writer's alone, and `check_len` has found that it is long enough.
+                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), writer.payload(index), bytes.len()) };
+                Ok(writer.put(bytes.len(), timestamp))
+            }
+        }
+    }
+
+    /// What follows the last message that was put: readers that join count on it, and sleepers are woken.
+    #[inline(always)]
+    fn finish(&mut self, timestamp: u64) {
+        match &mut self.writer {
+            Writer::Words(writer, _) => writer.finish(),
+            Writer::Frames(writer) => {
+                writer.finish();
+                if writer.skips() != self.swept_skips && writer.position() >= self.sweep_due {
+                    self.look_for_dead_readers();
+                }
+            }
+        }
+        let messages = &self.region.wait_page().messages;
+        let wake = if self.fence_elided { messages.notify_unfenced() } else { messages.notify() };
+        if wake {
+            futex::wake_all(messages.word());
+        }
+        if timestamp >= self.clock_due {
+            self.clock_due = timestamp.saturating_add(1_000_000_000);
+            self.region.writer_page().clock.renew();
+        }
+    }
+
+    /// Claims room for `len` bytes that the caller fills before it commits.
+    #[inline]
+    fn claim(&mut self, len: usize, patience: Patience) -> Result<NonNull<u8>, Error> {
+        self.region.check_ours()?;
+        self.check_len(len)?;
+        match self.slot() {
+            Ok(data) => Ok(data),
+            Err(error) => {
+                self.wait_for_room(error, patience)?;
+                self.slot().map_err(|error| self.refuse(error))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn slot(&mut self) -> Result<NonNull<u8>, WriteError> {
+        match &mut self.writer {
+            Writer::Words(writer, scratch) => {
+                writer.claim()?;
+                // SAFETY: a vector's pointer is never null.
+                Ok(unsafe { NonNull::new_unchecked(scratch.as_mut_ptr().cast()) })
+            }
+            Writer::Frames(writer) => {
+                let index = writer.claim()?;
+                // SAFETY: a payload lies within a mapping.
+                Ok(unsafe { NonNull::new_unchecked(writer.payload(index)) })
+            }
+        }
+    }
+
+    /// Publishes what was claimed and filled.
+    #[inline]
+    fn commit(&mut self, len: usize, timestamp: u64) -> u64 {
+        let sequence = match &mut self.writer {
+            Writer::Frames(writer) => writer.put(len, timestamp),
+            Writer::Words(writer, scratch) => {
+                // SAFETY: the scratch words hold `len` bytes and more, all initialised.
+                let bytes = unsafe { std::slice::from_raw_parts(scratch.as_ptr().cast::<u8>(), len) };
+                writer.put(bytes, timestamp)
+            }
+        };
+        self.finish(timestamp);
+        sequence
+    }
+
+    /// The timestamp of a message that is published now.
+    #[inline(always)]
+    fn timestamp(&self) -> u64 {
+        if self.timestamps == Timestamps::None { 0 } else { futex::now() }
+    }
+
+    #[inline(always)]
+    fn given(&self, timestamp: Option<u64>) -> Result<u64, Error> {
+        match timestamp {
+            None => Ok(self.timestamp()),
+            Some(timestamp) if self.timestamps == Timestamps::Given => Ok(timestamp),
+            Some(_) => Err(self.no_given_timestamps()),
+        }
+    }
+
+    #[cold]
+    fn no_given_timestamps(&self) -> Error {
+        let reason = format!("topic {} was not opened with `Timestamps::Given`", self.region.name);
+        Error::InvalidOption { option: "timestamps", reason }
+    }
+
+    #[inline(always)]
+    fn check_len(&self, len: usize) -> Result<(), Error> {
+        let geometry = self.region.geometry();
+        let fits = match geometry.slots {
+            SlotKind::Words => len as u64 == geometry.max_len,
+            SlotKind::Frames => len as u64 <= geometry.max_len,
+        };
+        if fits { Ok(()) } else { Err(self.bad_len(len)) }
+    }
+
+    #[cold]
+    fn bad_len(&self, len: usize) -> Error {
+        let geometry = self.region.geometry();
+        let (topic, max) = (self.region.name.to_string(), geometry.max_len as usize);
+        match geometry.slots {
+            SlotKind::Words => Error::WrongLength { topic, len, expected: max },
+            SlotKind::Frames => Error::TooLong { topic, len, max },
+        }
+    }
+
+    /// Waits until a message may be put, as far as the topic and the caller allow.
+    #[cold]
+    fn wait_for_room(&mut self, mut error: WriteError, patience: Patience) -> Result<(), Error> {
+        if error == WriteError::AllPinned {
+            // Perhaps by the dead: look, and try once more.
+            self.look_for_dead_readers();
+            error = match self.has_room() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+        }
+        let deadline = match patience {
+            Patience::Until(deadline) => Some(deadline),
+            Patience::OfTopic if self.region.geometry().overflow == Overflow::Block => None,
+            Patience::OfTopic => return Err(self.refuse(error)),
+        };
+        if error == WriteError::AllPinned {
+            return Err(self.refuse(error));
+        }
+        let page = self.region.writer_page();
+        page.blocked.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let ticket = self.region.wait_page().space.prepare();
+            match self.has_room() {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Full) => {}
+                Err(error) => return Err(self.refuse(error)),
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                self.region.writer_page().rejected.fetch_add(1, Ordering::Relaxed);
+                return Err(Error::TimedOut { topic: self.region.name.to_string() });
+            }
+            let life_check = Deadline::after(LIFE_CHECK);
+            futex::wait(self.region.wait_page().space.word(), ticket, futex::earlier(deadline, Some(life_check)));
+            if life_check.has_passed() {
+                if let Some(bit) = self.slowest_member() {
+                    self.region.sweep_if_dead(bit);
+                }
+            }
+        }
+    }
+
+    fn has_room(&mut self) -> Result<(), WriteError> {
+        self.slot().map(drop)
+    }
+
+    fn slowest_member(&self) -> Option<u32> {
+        match &self.writer {
+            Writer::Words(writer, _) => writer.slowest_member(),
+            Writer::Frames(writer) => writer.slowest_member(),
+        }
+    }
+
+    /// Counts a message that is not published, and says why.
+    #[cold]
+    fn refuse(&self, error: WriteError) -> Error {
+        let page = self.region.writer_page();
+        let topic = self.region.name.to_string();
+        match error {
+            WriteError::Full => {
+                page.rejected.fetch_add(1, Ordering::Relaxed);
+                Error::Full { topic, subscriber: self.slowest_member().unwrap_or_default() }
+            }
+            WriteError::AllPinned => {
+                page.all_pinned.fetch_add(1, Ordering::Relaxed);
+                Error::AllPinned { topic }
+            }
+        }
+    }
+
+    /// Sweeps the pins of the dead after slots were skipped, at most once a lap.
+    #[cold]
+    fn look_for_dead_readers(&mut self) {
+        if let Writer::Frames(writer) = &self.writer {
+            self.swept_skips = writer.skips();
+            self.sweep_due = writer.position() + u64::from(self.region.geometry().capacity);
+        }
+        self.sweep_dead();
+    }
+
+    fn sweep_dead(&self) {
+        for bit in 0..self.region.geometry().subscribers {
+            if self.region.entry(bit).samples.load(Ordering::Acquire) != 0 {
+                self.region.sweep_if_dead(bit);
+            }
+        }
+    }
+}
+
+impl Drop for WritingEnd {
+    fn drop(&mut self) {
+        if self.region.is_ours() {
+            self.region.writer_page().state.fetch_or(CLOSED, Ordering::AcqRel);
+            self.region.wake_everybody();
+        }
+    }
+}
+
+/// Creates the topic, or takes it over, or replaces one of another shape. Returns with the writer's byte taken.
+fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> Result<Region, Error> {
+    let name = &wanted.name;
+    loop {
+        let mut first_sequence = 0;
+        let mut replaced = None;
+        if let Some(candidate) = Candidate::open(name, Access::ReadWrite, any_owner)? {
+            if !candidate.lock_writer()? {
+                return Err(Error::PublisherExists { topic: name.to_string(), pid: candidate.publisher_pid() });
+            }
+            if !candidate.is_current()? {
+                continue;
+            }
+            match candidate.parse() {
+                Ok((parsed, schema)) => {
+                    let fits = parsed.geometry == wanted.geometry && schema == wanted.schema;
+                    let Some(region) = candidate.map(Role::Publisher)? else { continue };
+                    if fits && !region.is_superseded() {
+                        return Ok(region);
+                    }
+                    first_sequence = region.next_sequence();
+                    replaced = Some(Replaced::Topic(region));
+                }
+                // Nobody can use what is there, and its lock was free: it only stands in the way.
+                Err(Error::Corrupt { .. }) => replaced = Some(Replaced::Garbage(candidate)),
+                Err(error) => return Err(error),
+            }
+        }
+        // First the new one, which may fail, then the end of the old one.
+        let region = Region::create(name, &wanted.geometry, &wanted.schema, permissions, first_sequence)?;
+        if let Some(replaced) = &replaced {
+            replaced.end(name)?;
+        }
+        if region.link()? {
+            return Ok(region);
+        }
+    }
+}
+
+/// What a new region takes the name from; holds the writer's byte.
+enum Replaced {
+    Topic(Region),
+    Garbage(Candidate),
+}
+
+impl Replaced {
+    fn end(&self, name: &super::name::Name) -> Result<(), Error> {
+        let current = match self {
+            Replaced::Topic(region) => {
+                // Before the name goes: whoever dies in between leaves a region that everybody knows to be over.
+                region.supersede();
+                region.is_current()?
+            }
+            Replaced::Garbage(candidate) => candidate.is_current()?,
+        };
+        if current {
+            shm::unlink(name.path()).map_err(|source| system_error("remove", name, source))?;
+        }
+        Ok(())
+    }
+}

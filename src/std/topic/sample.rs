@@ -1,0 +1,118 @@
+//! A received message.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::message::Payload;
+use super::region::FrameView;
+use super::subscriber::Attachment;
+use crate::core::atomic::Ordering;
+use crate::core::ring::{FrameMemory, unpin};
+
+/// A received message: dereferences to the message, wherever it is.
+///
+/// On a topic with Frames slots the message stays where the publisher wrote it; the publisher steps over its slot until
+/// the sample is dropped. On a topic with Words slots the sample is a copy. Samples may be kept, sent to other threads,
+/// and outlive their subscriber. In a forked child a sample is only good while the parent keeps its own.
+pub struct Sample<T: Payload + ?Sized> {
+    held: Option<Held>,
+    copy: MaybeUninit<T::Inline>,
+    len: usize,
+    sequence: u64,
+    timestamp: u64,
+    lagged: u64,
+    payload: PhantomData<fn() -> Box<T>>,
+}
+
+/// A pinned slot.
+struct Held {
+    attachment: Arc<Attachment>,
+    index: usize,
+}
+
+impl<T: Payload + ?Sized> Sample<T> {
+    #[inline(always)]
+    pub(super) fn copied(copy: MaybeUninit<T::Inline>, len: usize, sequence: u64, timestamp: u64, lagged: u64) -> Self {
+        Sample { held: None, copy, len, sequence, timestamp, lagged, payload: PhantomData }
+    }
+
+    /// The caller has pinned slot `index` for `attachment`, checked `len`, and counted the sample.
+    #[inline(always)]
+    pub(super) fn pinned(
+        attachment: Arc<Attachment>,
+        index: usize,
+        len: usize,
+        sequence: u64,
+        timestamp: u64,
+        lagged: u64,
+    ) -> Self {
+        let held = Some(Held { attachment, index });
+        Sample { held, copy: MaybeUninit::uninit(), len, sequence, timestamp, lagged, payload: PhantomData }
+    }
+
+    /// The message's number: each message of a topic has one more than the one before.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// When the message was published, on the monotonic clock; `None` on a topic without timestamps.
+    pub fn timestamp(&self) -> Option<Duration> {
+        (self.timestamp != 0).then(|| Duration::from_nanos(self.timestamp))
+    }
+
+    /// How many messages this subscriber lost between the one it received before and this one.
+    pub fn lagged(&self) -> u64 {
+        self.lagged
+    }
+
+    /// Whether the message is read where the publisher wrote it, rather than from a copy.
+    pub fn is_in_place(&self) -> bool {
+        self.held.is_some()
+    }
+}
+
+impl<T: Payload + ?Sized> Deref for Sample<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        let data = match &self.held {
+            Some(held) => FrameView(held.attachment.region.view()).payload(held.index).cast_const(),
+            None => self.copy.as_ptr().cast(),
+        };
+        // SAFETY: the pin keeps the publisher away, and a copy is this sample's own; either has `len` initialised bytes,
+        // which is the length that T has if it has one, aligned to 8.
+        unsafe { T::view(data, self.len) }
+    }
+}
+
+impl<T: Payload + ?Sized> AsRef<T> for Sample<T> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Sample<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sample")
+            .field("sequence", &self.sequence)
+            .field("timestamp", &self.timestamp())
+            .field("lagged", &self.lagged)
+            .field("message", &&**self)
+            .finish()
+    }
+}
+
+impl Drop for Held {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.attachment.region.is_ours() {
+            unpin(&FrameView(self.attachment.region.view()), self.index, self.attachment.bit);
+            // Release: the slot is let go before the next sample may be counted in its place.
+            self.attachment.held.fetch_sub(1, Ordering::Release);
+        }
+    }
+}

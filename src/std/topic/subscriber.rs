@@ -1,0 +1,559 @@
+//! The reading end of a topic.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::layout::{CLOSED, Overflow, SlotKind};
+use super::message::{Inline, Payload};
+use super::name::Name;
+use super::options::{Patience, SubscriberOptions};
+use super::region::{FrameView, Region, Role, WordView, system_error};
+use super::sample::Sample;
+use super::{Error, Geometry, Schema, WriterState, watch};
+use crate::core::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::core::ring::{FrameReader, ReadError, Start, WordReader, is_pending};
+use crate::std::futex::{self, Deadline, Spin, barrier};
+use crate::std::lock;
+
+/// A subscriber of a topic.
+///
+/// It receives messages in order, each at most once, and learns of each one that it missed
+/// ([`Sample::lagged`], [`lost`](Subscriber::lost)). It outlives its publisher: a sleeping
+/// [`recv`](Subscriber::recv) goes on with the next one.
+#[derive(Debug)]
+pub struct Subscriber<T: Payload + ?Sized> {
+    attachment: Arc<Attachment>,
+    /// `attachment` again, for whoever waits on the subscriber's behalf.
+    shared: Arc<Mutex<Arc<Attachment>>>,
+    reader: Reader,
+    /// Losses that no sample has told of yet.
+    unreported: u64,
+    lost: u64,
+    spin: Spin,
+    samples: u32,
+    any_owner: bool,
+    payload: PhantomData<fn() -> Box<T>>,
+}
+
+/// A place among the subscribers of a region. Samples hold it, too.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    pub(super) region: Region,
+    pub(super) bit: u32,
+    /// Samples given out and not dropped. Incremented by the subscriber alone, decremented by whoever drops a sample.
+    pub(super) held: AtomicU32,
+    /// The position of the next message, for whoever waits on the subscriber's behalf. Written by the subscriber.
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Words(WordReader<WordView>),
+    Frames(FrameReader<FrameView>),
+}
+
+impl<T: Payload + ?Sized> Subscriber<T> {
+    /// Joins an existing topic with the default options: messages that are published from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::SchemaMismatch`], [`Error::TooManySubscribers`], and what
+    /// [`SubscriberOptions::open`] names.
+    pub fn open(topic: &str) -> Result<Self, Error> {
+        Self::options().open(topic)
+    }
+
+    /// Options to join the topic with.
+    pub fn options() -> SubscriberOptions<T> {
+        SubscriberOptions::new()
+    }
+
+    pub(super) fn open_with(topic: &str, options: SubscriberOptions<T>) -> Result<Self, Error> {
+        let name = options.name(topic)?;
+        let find = || find(&name, options.any_owner, None);
+        let deadline = match options.patience {
+            Patience::Until(timeout) => Some(Deadline::after(timeout)),
+            _ => None,
+        };
+        let region = match find()? {
+            Some(region) => region,
+            None if options.patience == Patience::None => {
+                return Err(Error::NotFound { topic: name.to_string() });
+            }
+            None => {
+                watch::wait_until(&name, deadline, find)?.ok_or_else(|| Error::TimedOut { topic: name.to_string() })?
+            }
+        };
+        check_type::<T>(&region)?;
+        let (attachment, reader) = join(region, options.start, options.samples)?;
+        Ok(Subscriber {
+            shared: Arc::new(Mutex::new(attachment.clone())),
+            attachment,
+            reader,
+            unreported: 0,
+            lost: 0,
+            spin: Spin::new(),
+            samples: options.samples,
+            any_owner: options.any_owner,
+            payload: PhantomData,
+        })
+    }
+
+    /// The next message, if there is one. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManySamples`]; [`Error::Forked`]; [`Error::Superseded`] and others if a new publisher has replaced the
+    /// topic by one that this subscriber cannot join.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, Error> {
+        self.attachment.region.check_ours()?;
+        match self.take() {
+            Ok(sample) => Ok(Some(sample)),
+            Err(error) => self.try_recv_slow(error),
+        }
+    }
+
+    /// The next message; sleeps until there is one, however long it takes and however often the publisher changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Subscriber::try_recv).
+    #[inline]
+    pub fn recv(&mut self) -> Result<Sample<T>, Error> {
+        loop {
+            if let Some(sample) = self.recv_until(None)? {
+                return Ok(sample);
+            }
+        }
+    }
+
+    /// The next message; sleeps until there is one, or `timeout` is over: then `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Subscriber::try_recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Sample<T>>, Error> {
+        if let Some(sample) = self.try_recv()? {
+            return Ok(Some(sample));
+        }
+        self.recv_until(Some(Deadline::after(timeout)))
+    }
+
+    /// Calls `each` with up to `limit` messages that are there already; returns how many there were. Never waits.
+    /// Cheaper than one [`try_recv`](Subscriber::try_recv) each.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Subscriber::try_recv), if there was no message before it.
+    #[inline]
+    pub fn recv_batch(&mut self, limit: usize, mut each: impl FnMut(Sample<T>)) -> Result<usize, Error> {
+        self.attachment.region.check_ours()?;
+        let mut count = 0;
+        while count < limit {
+            match self.take() {
+                Ok(sample) => each(sample),
+                Err(error) => match self.try_recv_slow(error) {
+                    Ok(Some(sample)) => each(sample),
+                    Ok(None) => break,
+                    Err(error) if count == 0 => return Err(error),
+                    Err(_) => break,
+                },
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// An iterator over all messages to come, which sleeps between them and ends at the first error.
+    pub fn iter(&mut self) -> impl Iterator<Item = Sample<T>> + '_ {
+        std::iter::from_fn(move || self.recv().ok())
+    }
+
+    /// How many messages this subscriber has lost since it joined.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// How many messages are published and not received yet; on a topic with Frames slots, skipped slots count too.
+    pub fn lag(&self) -> u64 {
+        match &self.reader {
+            Reader::Words(reader) => reader.lag(),
+            Reader::Frames(reader) => reader.lag(),
+        }
+    }
+
+    /// What was decided when the topic was created.
+    pub fn geometry(&self) -> &Geometry {
+        self.attachment.region.geometry()
+    }
+
+    /// How the topic's messages are to be read.
+    pub fn schema(&self) -> &Schema {
+        &self.attachment.region.schema
+    }
+
+    /// Whether the topic has a live publisher.
+    pub fn publisher(&self) -> WriterState {
+        writer_state(&self.attachment.region)
+    }
+
+    /// Sleeps until the topic has no live publisher, or `timeout` is over; returns whether it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`], [`Error::System`].
+    pub fn wait_publisher_gone(&self, timeout: Duration) -> Result<bool, Error> {
+        let region = &self.attachment.region;
+        region.check_ours()?;
+        watch::watch_closes(&region.name)?;
+        let gone = || Ok((!region.has_publisher()).then_some(()));
+        Ok(watch::wait_until(&region.name, Some(Deadline::after(timeout)), gone)?.is_some())
+    }
+
+    /// The place that this subscriber has now, wherever it moves on to.
+    pub(super) fn shared(&self) -> &Arc<Mutex<Arc<Attachment>>> {
+        &self.shared
+    }
+
+    /// Reads the next message of this region.
+    #[inline(always)]
+    fn take(&mut self) -> Result<Sample<T>, ReadError> {
+        let sample: Sample<T> = match &mut self.reader {
+            Reader::Words(reader) => {
+                let mut copy = MaybeUninit::<T::Inline>::uninit();
+                let len = T::LEN.unwrap_or(self.attachment.region.geometry().max_len as usize).min(T::Inline::LEN);
+                // SAFETY: the copy has room for LEN bytes.
+                let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
+                self.attachment.moved(reader.position(), reader.take_moved());
+                let lagged = meta.lost + self.unreported;
+                self.lost += meta.lost;
+                Sample::copied(copy, len, meta.sequence, meta.timestamp, lagged)
+            }
+            Reader::Frames(reader) => {
+                let attachment = &self.attachment;
+                // Acquire: pairs with the Release of a dropped sample: its slot is let go.
+                if attachment.held.load(Ordering::Acquire) >= self.samples {
+                    return Err(ReadError::TooManySamples);
+                }
+                let pin = reader.pin()?;
+                attachment.held.fetch_add(1, Ordering::Relaxed);
+                attachment.moved(reader.position(), reader.take_moved());
+                let lagged = pin.lost + self.unreported;
+                self.lost += pin.lost;
+                let (index, sequence, timestamp) = (pin.index, pin.sequence, pin.timestamp);
+                let sample = Sample::pinned(attachment.clone(), index, pin.length, sequence, timestamp, lagged);
+                if T::LEN.is_some_and(|len| len != pin.length) {
+                    // Not a message of this type, whatever the header says: corrupt, and so lost.
+                    self.lost += 1;
+                    self.unreported = lagged + 1;
+                    drop(sample);
+                    return Err(ReadError::Lapped(0));
+                }
+                sample
+            }
+        };
+        if sample.lagged() != 0 {
+            self.unreported = 0;
+            self.attachment.entry_lost(self.lost);
+        }
+        Ok(sample)
+    }
+
+    /// What to do when there was no message.
+    #[cold]
+    #[inline(never)]
+    fn try_recv_slow(&mut self, mut error: ReadError) -> Result<Option<Sample<T>>, Error> {
+        loop {
+            match error {
+                ReadError::TooManySamples => {
+                    let topic = self.attachment.region.name.to_string();
+                    return Err(Error::TooManySamples { topic, declared: self.samples });
+                }
+                ReadError::Lapped(lost) => {
+                    self.lost += lost;
+                    self.unreported += lost;
+                    self.attachment.entry_lost(self.lost);
+                    return Ok(None);
+                }
+                ReadError::Empty => {
+                    self.sync();
+                    if !self.attachment.region.is_superseded() || !self.follow()? {
+                        return Ok(None);
+                    }
+                }
+            }
+            match self.take() {
+                Ok(sample) => return Ok(Some(sample)),
+                Err(next) => error = next,
+            }
+        }
+    }
+
+    /// Tells of the reader's position after it found nothing.
+    fn sync(&mut self) {
+        let (position, moved) = match &mut self.reader {
+            Reader::Words(reader) => (reader.position(), reader.take_moved()),
+            Reader::Frames(reader) => (reader.position(), reader.take_moved()),
+        };
+        self.attachment.moved(position, moved);
+    }
+
+    /// Sleeps until a message comes or `deadline` passes.
+    fn recv_until(&mut self, deadline: Option<Deadline>) -> Result<Option<Sample<T>>, Error> {
+        loop {
+            if let Some(sample) = self.try_recv()? {
+                return Ok(Some(sample));
+            }
+            let attachment = &self.attachment;
+            if self.spin.until(|| attachment.is_ready()) {
+                continue;
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                return Ok(None);
+            }
+            if attachment.region.is_superseded() {
+                self.wait_for_successor(deadline)?;
+                continue;
+            }
+            let sleep = attachment.prepare();
+            if attachment.is_ready() || attachment.region.is_superseded() {
+                continue;
+            }
+            futex::wait(sleep.word, sleep.ticket, futex::earlier(deadline, sleep.limit));
+        }
+    }
+
+    /// Sleeps until another region has the topic's name, or `deadline` passes.
+    fn wait_for_successor(&mut self, deadline: Option<Deadline>) -> Result<(), Error> {
+        let region = &self.attachment.region;
+        let successor = || Ok(find(&region.name, self.any_owner, Some(region))?.map(drop));
+        watch::wait_until(&region.name, deadline, successor).map(drop)
+    }
+
+    /// Moves on to the region that has taken the topic's name. `false` if there is none yet.
+    fn follow(&mut self) -> Result<bool, Error> {
+        let old = &self.attachment.region;
+        let Some(region) = find(&old.name, self.any_owner, Some(old))? else { return Ok(false) };
+        check_type::<T>(&region).map_err(|error| match error {
+            Error::SchemaMismatch { .. } => {
+                Error::Superseded { topic: region.name.to_string(), reason: error.to_string() }
+            }
+            error => error,
+        })?;
+        let expected = match &self.reader {
+            Reader::Words(reader) => Some(reader.next_sequence()),
+            Reader::Frames(reader) => reader.next_sequence(),
+        };
+        let first = region.writer_page().ring.base.load(Ordering::Relaxed);
+        let start = match expected {
+            // A replacement goes on counting where the old region ended.
+            Some(expected) if first >= expected => Start::Sequence(expected),
+            // A topic that was removed and made anew: another stream.
+            _ => Start::Oldest,
+        };
+        let (attachment, reader) = join(region, start, self.samples)?;
+        self.leave();
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = attachment.clone();
+        (self.attachment, self.reader) = (attachment, reader);
+        Ok(true)
+    }
+
+    /// Gives up this subscriber's claim to messages; its samples stay good.
+    fn leave(&mut self) {
+        if !self.attachment.region.is_ours() {
+            return;
+        }
+        let moved = match &mut self.reader {
+            Reader::Words(reader) => {
+                reader.leave();
+                reader.take_moved()
+            }
+            Reader::Frames(reader) => {
+                reader.leave();
+                reader.take_moved()
+            }
+        };
+        self.attachment.tell_space(moved);
+    }
+}
+
+impl<T: Payload + ?Sized> Drop for Subscriber<T> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// How to sleep until a topic has news: on `word`, while it equals `ticket`, at most until `limit`.
+pub(super) struct Sleep<'a> {
+    pub(super) word: &'a AtomicU32,
+    pub(super) ticket: u32,
+    pub(super) limit: Option<Deadline>,
+}
+
+impl Attachment {
+    /// Whether the subscriber would find something new.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        let next = self.next.load(Ordering::Relaxed);
+        match self.region.geometry().slots {
+            SlotKind::Words => is_pending(&WordView(self.region.view()), next),
+            SlotKind::Frames => is_pending(&FrameView(self.region.view()), next),
+        }
+    }
+
+    /// Whether another region has taken this one's name, so that the subscriber would move on to it.
+    pub(super) fn has_successor(&self) -> bool {
+        self.region.is_superseded()
+            && matches!(Region::stat(&self.region.name), Ok(Some(named)) if named != self.region.identity())
+    }
+
+    /// Announces a sleeper: look again after this, then sleep.
+    pub(super) fn prepare(&self) -> Sleep<'_> {
+        let messages = &self.region.wait_page().messages;
+        let ticket = messages.prepare();
+        // A publisher without a fence: run one on its behalf. If that fails a wake-up may be missed, so look often.
+        let fenced = self.region.writer_page().fence_elided.load(Ordering::Relaxed) == 0 || barrier::run();
+        fence(Ordering::SeqCst);
+        let limit = (!fenced).then(|| Deadline::after(Duration::from_millis(10)));
+        Sleep { word: messages.word(), ticket, limit }
+    }
+
+    #[inline(always)]
+    fn moved(&self, position: u64, cursor_moved: bool) {
+        self.next.store(position, Ordering::Relaxed);
+        self.region.entry(self.bit).position.store(position, Ordering::Relaxed);
+        if cursor_moved {
+            self.tell_space(true);
+        }
+    }
+
+    #[cold]
+    fn entry_lost(&self, lost: u64) {
+        self.region.entry(self.bit).lost.store(lost, Ordering::Relaxed);
+    }
+
+    /// Wakes a publisher that waits for this subscriber.
+    fn tell_space(&self, moved: bool) {
+        let space = &self.region.wait_page().space;
+        if moved && self.region.geometry().overflow != Overflow::Overwrite && space.notify() {
+            futex::wake_all(space.word());
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if self.region.is_ours() {
+            // No sample is left, so no pin is; the lock byte goes with the region, after this.
+            let entry = self.region.entry(self.bit);
+            entry.pid.store(0, Ordering::Relaxed);
+            entry.samples.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// The region of this name, unless it is the one that is known already, or over.
+fn find(name: &Name, any_owner: bool, known: Option<&Region>) -> Result<Option<Region>, Error> {
+    let region = Region::open(name, Role::Subscriber, any_owner)?;
+    Ok(region
+        .filter(|region| !region.is_superseded() && known.is_none_or(|known| known.identity() != region.identity())))
+}
+
+fn check_type<T: Payload + ?Sized>(region: &Region) -> Result<(), Error> {
+    let Some(len) = T::LEN else { return Ok(()) };
+    let expected = T::schema();
+    if region.parsed.schema_hash == expected.hash() && region.schema == expected {
+        if region.geometry().max_len == len as u64 {
+            return Ok(());
+        }
+        let reason = format!("its messages have {} bytes, the type has {len}", region.geometry().max_len);
+        return Err(Error::Corrupt { path: region.name.path().to_string_lossy().into_owned(), reason });
+    }
+    Err(Error::SchemaMismatch {
+        topic: region.name.to_string(),
+        expected: Box::new(expected),
+        found: Box::new(region.schema.clone()),
+    })
+}
+
+/// Takes a place among the subscribers of a region.
+fn join(region: Region, start: Start, samples: u32) -> Result<(Arc<Attachment>, Reader), Error> {
+    let geometry = *region.geometry();
+    let bit = (0..geometry.subscribers)
+        .find_map(|bit| match lock::try_lock(region.file(), bit) {
+            Ok(true) => Some(Ok(bit)),
+            Ok(false) => None,
+            Err(source) => Some(Err(system_error("lock", &region.name, source))),
+        })
+        .ok_or_else(|| Error::TooManySubscribers { topic: region.name.to_string(), limit: geometry.subscribers })??;
+    // What the last owner of the bit left, if it died.
+    region.sweep(bit);
+    let entry = region.entry(bit);
+    // From here on this entry is the subscriber's; until then dropping the region undoes everything.
+    entry.samples.store(samples, Ordering::SeqCst);
+    if geometry.slots == SlotKind::Frames {
+        let left = spare_samples(&region, bit);
+        if samples > left {
+            entry.samples.store(0, Ordering::Release);
+            return Err(Error::TooManySamplesDeclared { topic: region.name.to_string(), wanted: samples, left });
+        }
+    }
+    entry.pid.store(std::process::id(), Ordering::Relaxed);
+    entry.lost.store(0, Ordering::Relaxed);
+    entry.joined.store(futex::real_now(), Ordering::Relaxed);
+    let view = region.view();
+    let (_, stride) = geometry.slack();
+    // SAFETY: the bit's lock byte is this region's, and its last owner was swept.
+    let (reader, position) = unsafe {
+        match geometry.slots {
+            SlotKind::Words => {
+                let reader = WordReader::join(WordView(view), bit, start, stride);
+                let position = reader.position();
+                (Reader::Words(reader), position)
+            }
+            SlotKind::Frames => {
+                let reader = FrameReader::join(FrameView(view), bit, start, stride);
+                let position = reader.position();
+                (Reader::Frames(reader), position)
+            }
+        }
+    };
+    entry.position.store(position, Ordering::Relaxed);
+    let attachment = Attachment { region, bit, held: AtomicU32::new(0), next: AtomicU64::new(position) };
+    Ok((Arc::new(attachment), reader))
+}
+
+/// How many samples subscriber `bit` may declare: what the topic has room for, less what the living others declared.
+fn spare_samples(region: &Region, bit: u32) -> u32 {
+    let count = || {
+        fence(Ordering::SeqCst);
+        (0..region.geometry().subscribers)
+            .filter(|&other| other != bit)
+            .map(|other| region.entry(other).samples.load(Ordering::SeqCst))
+            .fold(0, u32::saturating_add)
+    };
+    let room = region.geometry().samples;
+    let mine = region.entry(bit).samples.load(Ordering::Relaxed);
+    if count() > room.saturating_sub(mine) {
+        for other in (0..region.geometry().subscribers).filter(|&other| other != bit) {
+            if region.entry(other).samples.load(Ordering::Relaxed) != 0 {
+                region.sweep_if_dead(other);
+            }
+        }
+    }
+    room.saturating_sub(count())
+}
+
+/// Whether a live publisher has the topic, and how the last one went.
+pub(super) fn writer_state(region: &Region) -> WriterState {
+    if region.has_publisher() {
+        WriterState::Alive
+    } else if region.writer_page().state.load(Ordering::Acquire) & CLOSED != 0 {
+        WriterState::Closed
+    } else {
+        WriterState::Gone
+    }
+}

@@ -1,0 +1,106 @@
+//! Sleeping until any of several topics has a message.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::multi_wait::MultiWait;
+use super::subscriber::Attachment;
+use super::{Error, Payload, Subscriber};
+use crate::std::futex::Deadline;
+
+/// Sleeps until any of several subscribers has something to receive.
+///
+/// One system call watches up to 126 topics (`futex_waitv`, Linux 5.16); beyond that, or before that, a helper thread
+/// each does. Nothing is polled.
+///
+/// ```
+/// use conduit::{Publisher, Subscriber, WaitSet};
+/// # let domain = format!("doc-set-{}", std::process::id());
+/// # let mut left = Publisher::<[u8]>::options().domain(&domain).open("left")?;
+/// # let right = Publisher::<[u8]>::options().domain(&domain).open("right")?;
+///
+/// let mut a = Subscriber::<[u8]>::options().domain(&domain).open("left")?;
+/// let b = Subscriber::<[u8]>::options().domain(&domain).open("right")?;
+/// let mut set = WaitSet::new();
+/// let (key_a, key_b) = (set.attach(&a), set.attach(&b));
+///
+/// left.publish(b"hello")?;
+/// assert_eq!(set.wait()?, [key_a]);
+/// assert_eq!(&*a.try_recv()?.unwrap(), b"hello");
+/// # left.remove()?; right.remove()?;
+/// # Ok::<(), conduit::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct WaitSet {
+    members: Vec<(Key, Weak<Mutex<Arc<Attachment>>>)>,
+    next_key: u64,
+    waiter: MultiWait,
+}
+
+/// Names a subscriber within its [`WaitSet`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Key(u64);
+
+impl WaitSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a subscriber, which goes on being used as before. It leaves the set when it is dropped.
+    pub fn attach<T: Payload + ?Sized>(&mut self, subscriber: &Subscriber<T>) -> Key {
+        let key = Key(self.next_key);
+        self.next_key += 1;
+        self.members.push((key, Arc::downgrade(subscriber.shared())));
+        key
+    }
+
+    /// Takes a subscriber out. Nothing happens if it is not there.
+    pub fn detach(&mut self, key: Key) {
+        self.members.retain(|(member, _)| *member != key);
+    }
+
+    /// Sleeps until at least one subscriber would receive something; returns which, in the order they were attached.
+    /// Receive until there is nothing more before waiting again. An empty set returns at once, with nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`], [`Error::System`].
+    pub fn wait(&mut self) -> Result<Vec<Key>, Error> {
+        self.wait_until(None)
+    }
+
+    /// [`wait`](WaitSet::wait) for at most `timeout`; nothing is ready then.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](WaitSet::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Vec<Key>, Error> {
+        self.wait_until(Some(Deadline::after(timeout)))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Deadline>) -> Result<Vec<Key>, Error> {
+        loop {
+            let mut places = Vec::with_capacity(self.members.len());
+            self.members.retain(|(key, member)| {
+                let Some(member) = member.upgrade() else { return false };
+                places.push((*key, member.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+                true
+            });
+            for (_, place) in &places {
+                place.region.check_ours()?;
+            }
+            let (keys, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
+            let ready = self.waiter.wait(&places, self.waiter.ticket(), deadline)?;
+            if !ready.is_empty() || places.is_empty() || deadline.is_some_and(Deadline::has_passed) {
+                return Ok(ready.into_iter().map(|at| keys[at]).collect());
+            }
+        }
+    }
+}
+
+/// Which of `places` have something for their subscriber.
+pub(super) fn ready_of(places: &[Arc<Attachment>]) -> Vec<usize> {
+    let is_ready = |place: &Arc<Attachment>| place.is_ready() || place.has_successor();
+    places.iter().enumerate().filter(|(_, place)| is_ready(place)).map(|(at, _)| at).collect()
+}
