@@ -139,14 +139,16 @@ impl<W: Word> Control<W> {
     }
 }
 
-/// Where the words of a ring live.
+/// Where the words of a ring live: a handle that is cheap to clone, such as a reference. The clone is the same memory.
+///
+/// Readers and writers clone it for each call, so that the compiler knows that nothing they store changes it.
 ///
 /// # Safety
 ///
 /// For the life of the value: every method returns the same word for the same arguments, no two words
 /// overlap, [`capacity`](Memory::capacity) is a constant power of two, and every index below it is accepted.
 /// The implementer must not derive an address from anything that another process can write.
-pub unsafe trait Memory {
+pub unsafe trait Memory: Clone {
     /// The word that stamps, counters and pins are made of.
     type Word: Word;
 
@@ -176,12 +178,10 @@ pub unsafe trait Memory {
 ///
 /// # Safety
 ///
-/// As [`Memory`]; `k` runs below [`words`](WordMemory::words).
+/// As [`Memory`]; [`words`](WordMemory::words) has the same length for every slot.
 pub unsafe trait WordMemory: Memory {
-    /// Payload words in a slot.
-    fn words(&self) -> usize;
-    /// Word `k` of the payload of slot `index`: written by the writer, copied out by readers, all Relaxed.
-    fn word(&self, index: usize, k: usize) -> &Self::Word;
+    /// The payload of slot `index`: written by the writer, copied out by readers, all Relaxed.
+    fn words(&self, index: usize) -> &[Self::Word];
     /// The timestamp of slot `index`, where the ring keeps timestamps. Part of the payload's protocol.
     #[inline(always)]
     fn timestamp(&self, index: usize) -> Option<&Self::Word> {

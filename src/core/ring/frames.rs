@@ -165,9 +165,54 @@ impl<M: FrameMemory> FrameWriter<M> {
     #[inline(always)]
     pub fn finish(&mut self) {
         self.memory.control().head.store(self.next, Ordering::Release);
-        if self.gate.is_open(self.next) {
+        if !self.claimed && self.gate.is_open(self.next) {
             self.try_claim();
         }
+    }
+
+    /// Copies messages into slots one after the other and moves `head` once. Returns how many were published, and why no
+    /// more were: `None` if there are no more. A message is only taken from `messages` when there is room for it.
+    ///
+    /// # Panics
+    ///
+    /// If a message is longer than a payload.
+    #[inline]
+    pub fn publish_batch<'a>(
+        &mut self,
+        messages: &mut impl Iterator<Item = &'a [u8]>,
+        timestamp: u64,
+    ) -> (usize, Option<WriteError>) {
+        let mut count = 0;
+        let end = loop {
+            let index = match self.claim() {
+                Ok(index) => index,
+                Err(error) => break Some(error),
+            };
+            let Some(message) = messages.next() else { break None };
+            self.fill(index, message);
+            self.put(message.len(), timestamp);
+            count += 1;
+        };
+        if count > 0 {
+            self.finish();
+        }
+        (count, end)
+    }
+
+    /// Copies `bytes` to the beginning of the claimed slot `index`.
+    ///
+    /// # Panics
+    ///
+    /// If no slot is claimed, or `bytes` is longer than a payload.
+    #[inline(always)]
+    pub fn fill(&mut self, index: usize, bytes: &[u8]) {
+        assert!(
+            self.claimed && bytes.len() <= self.memory.payload_len(),
+            "fill without a claim, or more than it holds"
+        );
+        debug_assert_eq!(index, self.index());
+        // SAFETY: the payload of the claimed slot is this writer's alone, and long enough.
+        unsafe { ::core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.payload(self.index()), bytes.len()) };
     }
 
     /// The payload of the claimed slot `index`.
@@ -441,10 +486,13 @@ pub unsafe fn sweep_pins<M: FrameMemory>(memory: &M, bit: u32) {
     }
 }
 
+/// How often a reader that joins looks again when the writer overtook its look.
+const LOCATE_TRIES: usize = if cfg!(loom) { 2 } else { 64 };
+
 /// The position and, where known, the sequence at which a reader starts.
 pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u64>) {
     // A writer may run on between the looks below: start again from the new head, but not for ever.
-    for _ in 0..64 {
+    for _ in 0..LOCATE_TRIES {
         let head = memory.control().head.load_acquire();
         let fresh = || empty_at(memory, head).map(|sequence| (head, Some(sequence)));
         let known = |p: u64| observe::peek(memory, p).map(|sequence| (p, Some(sequence)));
@@ -467,6 +515,7 @@ pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u
             return found;
         }
     }
+    // The count begins with the first message that is received.
     (memory.control().head.load_acquire(), None)
 }
 

@@ -64,22 +64,27 @@ impl<M: WordMemory> WordWriter<M> {
         Ok(sequence)
     }
 
-    /// Publishes messages one after the other and moves `head` once (once a lap). Returns how many were published:
-    /// fewer than there are only if the ring became full.
+    /// Publishes messages one after the other and moves `head` once (once a lap). Returns how many were published, and why
+    /// no more were: `None` if there are no more. A message is only taken from `messages` when there is room for it.
     #[inline]
-    pub fn publish_batch<'a>(&mut self, messages: impl IntoIterator<Item = &'a [u8]>, timestamp: u64) -> usize {
+    pub fn publish_batch<'a>(
+        &mut self,
+        messages: &mut impl Iterator<Item = &'a [u8]>,
+        timestamp: u64,
+    ) -> (usize, Option<WriteError>) {
         let mut count = 0;
-        for message in messages {
-            if self.claim().is_err() {
-                break;
+        let end = loop {
+            if let Err(error) = self.claim() {
+                break Some(error);
             }
+            let Some(message) = messages.next() else { break None };
             self.put(message, timestamp);
             count += 1;
-        }
+        };
         if count > 0 {
             self.finish();
         }
-        count
+        (count, end)
     }
 
     /// The sequence that the next message will have.
@@ -127,33 +132,30 @@ impl<M: WordMemory> WordWriter<M> {
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8], timestamp: u64) -> u64 {
         let width = M::Word::BYTES;
-        assert!(
-            self.claimed && bytes.len() <= self.memory.words() * width,
-            "put without a claim, or longer than a slot"
-        );
         let position = self.next;
-        let index = self.index();
-        if let Some(word) = self.memory.timestamp(index) {
+        let memory = self.memory.clone();
+        let index = position as usize & (memory.capacity() - 1);
+        let words = memory.words(index);
+        assert!(self.claimed && bytes.len() <= words.len() * width, "put without a claim, or longer than a slot");
+        if let Some(word) = memory.timestamp(index) {
             word.store(timestamp, Ordering::Relaxed);
         }
-        let whole = bytes.len() / width;
-        for k in 0..whole {
+        let (whole, rest) = words.split_at(bytes.len() / width);
+        for (k, word) in whole.iter().enumerate() {
             // SAFETY: word k lies within `bytes`, as k < len / width.
             let value = unsafe { M::Word::read_bytes(bytes.as_ptr().add(k * width)) };
-            self.memory.word(index, k).store(value, Ordering::Relaxed);
+            word.store(value, Ordering::Relaxed);
         }
-        let rest = &bytes[whole * width..];
-        for k in whole..self.memory.words() {
-            let mut tail = [0u8; 8];
-            if k == whole {
-                tail[..rest.len()].copy_from_slice(rest);
-            }
+        let mut tail = &bytes[whole.len() * width..];
+        for word in rest {
+            let mut last = [0u8; 8];
+            last[..tail.len()].copy_from_slice(tail);
+            tail = &[];
             // SAFETY: the array holds the widest word.
-            let value = unsafe { M::Word::read_bytes(tail.as_ptr()) };
-            self.memory.word(index, k).store(value, Ordering::Relaxed);
+            word.store(unsafe { M::Word::read_bytes(last.as_ptr()) }, Ordering::Relaxed);
         }
         // Release: pairs with the Acquire load of the stamp by whoever reads the message.
-        self.memory.stamp(index).store(stamp::<M::Word>(position, READY), Ordering::Release);
+        memory.stamp(index).store(stamp::<M::Word>(position, READY), Ordering::Release);
         self.next = position.wrapping_add(1);
         self.claimed = false;
         // Once a lap: a writer that takes over looks one lap ahead of `head`.
@@ -168,7 +170,7 @@ impl<M: WordMemory> WordWriter<M> {
     #[inline(always)]
     pub fn finish(&mut self) {
         self.memory.control().head.store(self.next, Ordering::Release);
-        if self.gate.is_open(self.next) {
+        if !self.claimed && self.gate.is_open(self.next) {
             mark_busy(&self.memory, self.index(), self.next);
             self.claimed = true;
         }
@@ -204,6 +206,8 @@ pub struct WordReader<M: WordMemory> {
     memory: M,
     /// The position of the next message to read.
     next: u64,
+    /// The sequence of position 0: `Control::base`.
+    base: u64,
     cursor: Option<Cursor>,
     moved: bool,
 }
@@ -212,7 +216,8 @@ impl<M: WordMemory> WordReader<M> {
     /// A reader that the writer pays no heed to.
     pub fn new(memory: M, start: Start) -> Self {
         let next = locate(&memory, start);
-        WordReader { memory, next, cursor: None, moved: false }
+        let base = memory.control().base.load(Ordering::Relaxed);
+        WordReader { memory, next, base, cursor: None, moved: false }
     }
 
     /// Copies the next message to `target` (at most its length) and returns what is known about it.
@@ -222,33 +227,55 @@ impl<M: WordMemory> WordReader<M> {
     /// [`ReadError::Empty`], [`ReadError::Lapped`].
     #[inline]
     pub fn read(&mut self, target: &mut [u8]) -> Result<super::Meta, ReadError> {
+        let room = self.memory.words(0).len() * M::Word::BYTES;
         // SAFETY: the slice is writable for its length.
-        unsafe { self.read_raw(target.as_mut_ptr(), target.len()) }
+        unsafe { self.read_raw(target.as_mut_ptr(), target.len().min(room)) }
     }
 
-    /// [`read`](WordReader::read) into memory that may be uninitialised; on success `len` bytes are written, or
-    /// the slot's payload if that is less.
+    /// [`read`](WordReader::read) into memory that may be uninitialised; on success `len` bytes are written.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is more than a slot holds.
     ///
     /// # Safety
     ///
     /// `target` must be writable for `len` bytes.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn read_raw(&mut self, target: *mut u8, len: usize) -> Result<super::Meta, ReadError> {
+        // SAFETY: handed on from the caller.
+        match unsafe { try_copy(&self.memory.clone(), self.next, target, len) } {
+            Some(timestamp) => Ok(self.accept(timestamp, len, 0)),
+            // SAFETY: handed on from the caller.
+            None => unsafe { self.read_slow(target, len) },
+        }
+    }
+
+    /// Steps over the message that was copied.
+    #[inline(always)]
+    fn accept(&mut self, timestamp: u64, length: usize, lost: u64) -> super::Meta {
+        let sequence = self.next.wrapping_add(self.base);
+        self.next = self.next.wrapping_add(1);
+        if let Some(cursor) = &mut self.cursor {
+            self.moved |= cursor.advance(&self.memory, self.next);
+        }
+        super::Meta { sequence, timestamp, length, lost }
+    }
+
+    /// Finds out why there was no message, and goes on behind what is lost.
+    #[inline(never)]
+    unsafe fn read_slow(&mut self, target: *mut u8, len: usize) -> Result<super::Meta, ReadError> {
         let mut lost = 0;
         for _ in 0..LAPPED_TRIES {
             let position = self.next;
-            // SAFETY: handed on from the caller.
-            match unsafe { copy_out(&self.memory, position, target, len) } {
-                Ok(timestamp) => {
-                    self.next = position.wrapping_add(1);
-                    if let Some(cursor) = &mut self.cursor {
-                        self.moved |= cursor.advance(&self.memory, self.next);
-                    }
-                    let sequence = position.wrapping_add(self.memory.control().base.load(Ordering::Relaxed));
-                    let length = len.min(self.memory.words() * M::Word::BYTES);
-                    return Ok(super::Meta { sequence, timestamp, length, lost });
+            match find::<M::Word>(self.memory.stamp(self.index()).load_acquire(), position) {
+                Found::Nothing => {
+                    self.flush();
+                    return Err(if lost > 0 { ReadError::Lapped(lost) } else { ReadError::Empty });
                 }
-                Err(Found::Later(seen)) => {
+                // It is there by now.
+                Found::Ready => {}
+                Found::Later(seen) => {
                     let promised = self.cursor.as_ref().map_or(position, Cursor::promised_from);
                     self.next = if promised.wrapping_sub(position) as i64 > 0 {
                         promised
@@ -258,17 +285,22 @@ impl<M: WordMemory> WordReader<M> {
                     lost += self.next.wrapping_sub(position);
                 }
                 // A Words writer never skips: only corruption looks like it, and stepping over it is a loss.
-                Err(Found::Skipped) => {
+                Found::Skipped => {
                     self.next = position.wrapping_add(1);
                     lost += 1;
                 }
-                Err(Found::Nothing | Found::Ready) => {
-                    self.flush();
-                    return Err(if lost > 0 { ReadError::Lapped(lost) } else { ReadError::Empty });
-                }
+            }
+            // SAFETY: handed on from the caller.
+            if let Some(timestamp) = unsafe { try_copy(&self.memory, self.next, target, len) } {
+                return Ok(self.accept(timestamp, len, lost));
             }
         }
         Err(ReadError::Lapped(lost))
+    }
+
+    #[inline(always)]
+    fn index(&self) -> usize {
+        self.next as usize & (self.memory.capacity() - 1)
     }
 
     /// Whether a call of [`read`](WordReader::read) would find a message or a loss.
@@ -286,7 +318,7 @@ impl<M: WordMemory> WordReader<M> {
     /// The sequence of the next message to read.
     #[inline]
     pub fn next_sequence(&self) -> u64 {
-        self.next.wrapping_add(self.memory.control().base.load(Ordering::Relaxed))
+        self.next.wrapping_add(self.base)
     }
 
     /// How many messages are published and not read yet.
@@ -330,9 +362,13 @@ impl<M: WordMemory<Word: Rmw>> WordReader<M> {
             Some((cursor, from)) => {
                 // A named sequence keeps counting from where it was asked for; the rest start at the promise.
                 let next = if matches!(start, Start::Sequence(_)) { wanted } else { from };
-                WordReader { memory, next, cursor: Some(cursor), moved: from != wanted }
+                let base = memory.control().base.load(Ordering::Relaxed);
+                WordReader { memory, next, base, cursor: Some(cursor), moved: from != wanted }
             }
-            None => WordReader { memory, next: wanted, cursor: None, moved: false },
+            None => {
+                let base = memory.control().base.load(Ordering::Relaxed);
+                WordReader { memory, next: wanted, base, cursor: None, moved: false }
+            }
         }
     }
 
@@ -366,45 +402,38 @@ fn locate<M: WordMemory>(memory: &M, start: Start) -> u64 {
     M::Word::truncate(found)
 }
 
-/// Copies the message at `position` out of its slot; `Err` says what stands there instead.
+/// Copies the first `len` bytes of the message at `position` out of its slot; returns its timestamp. `None` if the slot
+/// does not hold it, or not to the end.
 ///
 /// # Safety
 ///
 /// `target` must be writable for `len` bytes.
 #[inline(always)]
-pub(super) unsafe fn copy_out<M: WordMemory>(
-    memory: &M,
-    position: u64,
-    target: *mut u8,
-    len: usize,
-) -> Result<u64, Found> {
+unsafe fn try_copy<M: WordMemory>(memory: &M, position: u64, target: *mut u8, len: usize) -> Option<u64> {
     let index = position as usize & (memory.capacity() - 1);
-    let before = memory.stamp(index).load_acquire();
-    match find::<M::Word>(before, position) {
-        Found::Ready => {}
-        other => return Err(other),
+    let ready = stamp::<M::Word>(position, READY);
+    if memory.stamp(index).load_acquire() != ready {
+        return None;
     }
     let width = M::Word::BYTES;
-    let len = len.min(memory.words() * width);
     let timestamp = memory.timestamp(index).map_or(0, |word| word.load(Ordering::Relaxed));
-    let whole = len / width;
-    for k in 0..whole {
-        let value = memory.word(index, k).load(Ordering::Relaxed);
+    // One check of the length here lets the loop be unrolled where `len` is a constant.
+    let (whole, rest) = memory.words(index)[..len.div_ceil(width)].split_at(len / width);
+    for (k, word) in whole.iter().enumerate() {
         // SAFETY: word k lies within the `len` bytes that the caller lends.
-        unsafe { M::Word::write_bytes(value, target.add(k * width)) };
+        unsafe { M::Word::write_bytes(word.load(Ordering::Relaxed), target.add(k * width)) };
     }
-    if whole * width < len {
-        let mut tail = [0u8; 8];
-        let value = memory.word(index, whole).load(Ordering::Relaxed);
+    let done = whole.len() * width;
+    if let Some(word) = rest.first() {
+        let mut last = [0u8; 8];
         // SAFETY: the array holds the widest word, and the rest of `target` is shorter than a word.
         unsafe {
-            M::Word::write_bytes(value, tail.as_mut_ptr());
-            ::core::ptr::copy_nonoverlapping(tail.as_ptr(), target.add(whole * width), len - whole * width);
+            M::Word::write_bytes(word.load(Ordering::Relaxed), last.as_mut_ptr());
+            ::core::ptr::copy_nonoverlapping(last.as_ptr(), target.add(done), len - done);
         }
     }
     // Acquire fence: if any word came from a later write, so does the stamp that is loaded next. Pairs with the
     // Release fence in `mark_busy`.
     fence(Ordering::Acquire);
-    let after = memory.stamp(index).load(Ordering::Relaxed);
-    if after == before { Ok(timestamp) } else { Err(find::<M::Word>(after, position)) }
+    (memory.stamp(index).load(Ordering::Relaxed) == ready).then_some(timestamp)
 }

@@ -117,6 +117,15 @@ impl Geometry {
         Ok(())
     }
 
+    /// Whether a message of `len` bytes can be published.
+    #[inline(always)]
+    pub(super) fn fits(&self, len: usize) -> bool {
+        match self.slots {
+            SlotKind::Words => len as u64 == self.max_len,
+            SlotKind::Frames => len as u64 <= self.max_len,
+        }
+    }
+
     /// Bytes from one slot to the next.
     pub(super) fn stride(&self) -> u64 {
         match self.slots {

@@ -27,9 +27,11 @@
 //! | receive from several topics | [`WaitSet`] |
 //! | receive in async code, or in an epoll loop | [`AsyncSubscriber`], [`PollSubscriber`] |
 //! | look without taking part | [`Observer`], [`list`], [`inspect`] |
+//! | read messages by the schema of their topic | [`decode`] |
 //! | declare a message type | [`message!`](crate::message) |
 
 mod clock;
+pub mod decode;
 mod error;
 mod layout;
 mod message;

@@ -151,7 +151,7 @@ impl<T: Message> Publisher<T> {
     /// As [`publish`](Publisher::publish), if not even the first could be published.
     #[inline]
     pub fn publish_batch(&mut self, messages: &[T]) -> Result<usize, Error> {
-        self.end.send_batch(messages.iter().map(bytes_of))
+        self.end.send_batch(&mut messages.iter().map(bytes_of))
     }
 
     /// The next slot, to be filled in place and committed. It holds an old message or zeros; dropped, it publishes
@@ -206,7 +206,17 @@ impl Publisher<[u8]> {
     /// As [`publish`](Publisher::publish), if not even the first could be published.
     #[inline]
     pub fn publish_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Result<usize, Error> {
-        self.end.send_batch(messages.into_iter())
+        let geometry = *self.geometry();
+        let mut misfit = None;
+        let mut fitting = messages.into_iter().map_while(|message| {
+            misfit = (!geometry.fits(message.len())).then_some(message.len());
+            misfit.is_none().then_some(message)
+        });
+        let count = self.end.send_batch(&mut fitting)?;
+        match misfit {
+            Some(len) if count == 0 => Err(self.end.bad_len(len)),
+            _ => Ok(count),
+        }
     }
 
     /// The next slot, to be filled in place with `len` bytes and committed. It holds old bytes or zeros; dropped, it
@@ -358,31 +368,28 @@ impl WritingEnd {
     }
 
     #[inline(always)]
-    fn send_batch<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>) -> Result<usize, Error> {
+    fn send_batch<'m>(&mut self, messages: &mut impl Iterator<Item = &'m [u8]>) -> Result<usize, Error> {
         self.region.check_ours()?;
         let timestamp = self.timestamp();
-        let mut count = 0;
-        for bytes in messages {
-            let result = self.check_len(bytes.len()).and_then(|()| match self.put(bytes, timestamp) {
-                Ok(_) => Ok(()),
-                Err(error) => {
-                    if count > 0 {
-                        self.finish(timestamp);
-                    }
-                    self.wait_for_room(error, Patience::OfTopic)?;
-                    self.put(bytes, timestamp).map(drop).map_err(|error| self.refuse(error))
-                }
-            });
-            match result {
-                Ok(()) => count += 1,
-                Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
+        let mut total = 0;
+        loop {
+            let (count, end) = match &mut self.writer {
+                Writer::Words(writer, _) => writer.publish_batch(messages, timestamp),
+                Writer::Frames(writer) => writer.publish_batch(messages, timestamp),
+            };
+            total += count;
+            if count > 0 {
+                self.tell(timestamp);
+            }
+            match end {
+                None => return Ok(total),
+                Some(error) => match self.wait_for_room(error, Patience::OfTopic) {
+                    Ok(()) => {}
+                    Err(_) if total > 0 => return Ok(total),
+                    Err(error) => return Err(error),
+                },
             }
         }
-        if count > 0 {
-            self.finish(timestamp);
-        }
-        Ok(count)
     }
 
     /// Puts a message into the next slot. [`finish`](Self::finish) follows the last one.
@@ -395,8 +402,7 @@ impl WritingEnd {
             }
             Writer::Frames(writer) => {
                 let index = writer.claim()?;
-                // SAFETY: the claimed payload is this writer's alone, and `check_len` has found that it is long enough.
-                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), writer.payload(index), bytes.len()) };
+                writer.fill(index, bytes);
                 Ok(writer.put(bytes.len(), timestamp))
             }
         }
@@ -407,11 +413,17 @@ impl WritingEnd {
     fn finish(&mut self, timestamp: u64) {
         match &mut self.writer {
             Writer::Words(writer, _) => writer.finish(),
-            Writer::Frames(writer) => {
-                writer.finish();
-                if writer.skips() != self.swept_skips && writer.position() >= self.sweep_due {
-                    self.look_for_dead_readers();
-                }
+            Writer::Frames(writer) => writer.finish(),
+        }
+        self.tell(timestamp);
+    }
+
+    /// Wakes who sleeps, and does what is due now and then.
+    #[inline(always)]
+    fn tell(&mut self, timestamp: u64) {
+        if let Writer::Frames(writer) = &self.writer {
+            if writer.skips() != self.swept_skips && writer.position() >= self.sweep_due {
+                self.look_for_dead_readers();
             }
         }
         let messages = &self.region.wait_page().messages;
@@ -493,12 +505,7 @@ impl WritingEnd {
 
     #[inline(always)]
     fn check_len(&self, len: usize) -> Result<(), Error> {
-        let geometry = self.region.geometry();
-        let fits = match geometry.slots {
-            SlotKind::Words => len as u64 == geometry.max_len,
-            SlotKind::Frames => len as u64 <= geometry.max_len,
-        };
-        if fits { Ok(()) } else { Err(self.bad_len(len)) }
+        if self.region.geometry().fits(len) { Ok(()) } else { Err(self.bad_len(len)) }
     }
 
     #[cold]

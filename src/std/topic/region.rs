@@ -482,14 +482,11 @@ unsafe impl Memory for WordView {
 // SAFETY: as for Memory.
 unsafe impl WordMemory for WordView {
     #[inline(always)]
-    fn words(&self) -> usize {
-        self.0.max_len.div_ceil(8)
-    }
-    #[inline(always)]
-    fn word(&self, index: usize, k: usize) -> &AtomicU64 {
-        debug_assert!(k < self.words());
-        // SAFETY: k < words, for which the stride has room behind stamp and timestamp.
-        unsafe { &*self.0.slot(index).add(self.0.words_at + 8 * k).cast() }
+    fn words(&self, index: usize) -> &[AtomicU64] {
+        // SAFETY: the stride has room for so many words behind stamp and timestamp, aligned to 8.
+        unsafe {
+            std::slice::from_raw_parts(self.0.slot(index).add(self.0.words_at).cast(), self.0.max_len.div_ceil(8))
+        }
     }
     #[inline(always)]
     fn timestamp(&self, index: usize) -> Option<&AtomicU64> {

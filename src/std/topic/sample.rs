@@ -10,7 +10,7 @@ use super::message::Payload;
 use super::region::FrameView;
 use super::subscriber::Attachment;
 use crate::core::atomic::Ordering;
-use crate::core::ring::{FrameMemory, unpin};
+use crate::core::ring::{FrameMemory, Meta, Pin, unpin};
 
 /// A received message: dereferences to the message, wherever it is.
 ///
@@ -18,13 +18,23 @@ use crate::core::ring::{FrameMemory, unpin};
 /// the sample is dropped. On a topic with Words slots the sample is a copy. Samples may be kept, sent to other threads,
 /// and outlive their subscriber. In a forked child a sample is only good while the parent keeps its own.
 pub struct Sample<T: Payload + ?Sized> {
-    held: Option<Held>,
+    place: Place,
     copy: MaybeUninit<T::Inline>,
     len: usize,
     sequence: u64,
     timestamp: u64,
     lagged: u64,
     payload: PhantomData<fn() -> Box<T>>,
+}
+
+/// Where the message is.
+enum Place {
+    /// In the sample itself.
+    Inline,
+    /// A copy that does not fit there.
+    Heap(Box<[u64]>),
+    /// Where the publisher wrote it.
+    Slot(Held),
 }
 
 /// A pinned slot.
@@ -35,22 +45,30 @@ struct Held {
 
 impl<T: Payload + ?Sized> Sample<T> {
     #[inline(always)]
-    pub(super) fn copied(copy: MaybeUninit<T::Inline>, len: usize, sequence: u64, timestamp: u64, lagged: u64) -> Self {
-        Sample { held: None, copy, len, sequence, timestamp, lagged, payload: PhantomData }
+    pub(super) fn copied(copy: MaybeUninit<T::Inline>, len: usize, meta: Meta) -> Self {
+        Sample::new(Place::Inline, copy, len, meta.sequence, meta.timestamp, meta.lost)
     }
 
-    /// The caller has pinned slot `index` for `attachment`, checked `len`, and counted the sample.
+    pub(super) fn on_heap(copy: Box<[u64]>, len: usize, meta: Meta) -> Self {
+        Sample::new(Place::Heap(copy), MaybeUninit::uninit(), len, meta.sequence, meta.timestamp, meta.lost)
+    }
+
     #[inline(always)]
-    pub(super) fn pinned(
-        attachment: Arc<Attachment>,
-        index: usize,
-        len: usize,
-        sequence: u64,
-        timestamp: u64,
-        lagged: u64,
-    ) -> Self {
-        let held = Some(Held { attachment, index });
-        Sample { held, copy: MaybeUninit::uninit(), len, sequence, timestamp, lagged, payload: PhantomData }
+    fn new(place: Place, copy: MaybeUninit<T::Inline>, len: usize, sequence: u64, timestamp: u64, lagged: u64) -> Self {
+        Sample { place, copy, len, sequence, timestamp, lagged, payload: PhantomData }
+    }
+
+    /// The caller has pinned the slot for `attachment`, and counted the sample.
+    #[inline(always)]
+    pub(super) fn pinned(attachment: Arc<Attachment>, pin: Pin) -> Self {
+        let place = Place::Slot(Held { attachment, index: pin.index });
+        Sample::new(place, MaybeUninit::uninit(), pin.length, pin.sequence, pin.timestamp, pin.lost)
+    }
+
+    /// The same sample, telling of `more` lost messages.
+    pub(super) fn with_more_lost(mut self, more: u64) -> Self {
+        self.lagged += more;
+        self
     }
 
     /// The message's number: each message of a topic has one more than the one before.
@@ -70,7 +88,7 @@ impl<T: Payload + ?Sized> Sample<T> {
 
     /// Whether the message is read where the publisher wrote it, rather than from a copy.
     pub fn is_in_place(&self) -> bool {
-        self.held.is_some()
+        matches!(self.place, Place::Slot(_))
     }
 }
 
@@ -79,9 +97,10 @@ impl<T: Payload + ?Sized> Deref for Sample<T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        let data = match &self.held {
-            Some(held) => FrameView(held.attachment.region.view()).payload(held.index).cast_const(),
-            None => self.copy.as_ptr().cast(),
+        let data = match &self.place {
+            Place::Slot(held) => FrameView(held.attachment.region.view()).payload(held.index).cast_const(),
+            Place::Inline => self.copy.as_ptr().cast(),
+            Place::Heap(copy) => copy.as_ptr().cast(),
         };
         // SAFETY: the pin keeps the publisher away, and a copy is this sample's own; either has `len` initialised bytes,
         // which is the length that T has if it has one, aligned to 8.

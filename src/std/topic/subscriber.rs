@@ -153,16 +153,18 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         self.attachment.region.check_ours()?;
         let mut count = 0;
         while count < limit {
-            match self.take() {
-                Ok(sample) => each(sample),
-                Err(error) => match self.try_recv_slow(error) {
-                    Ok(Some(sample)) => each(sample),
-                    Ok(None) => break,
-                    Err(error) if count == 0 => return Err(error),
-                    Err(_) => break,
-                },
+            let (taken, error) = self.take_batch(limit - count, &mut each);
+            count += taken;
+            let Some(error) = error else { break };
+            match self.try_recv_slow(error) {
+                Ok(Some(sample)) => {
+                    each(sample);
+                    count += 1;
+                }
+                Ok(None) => break,
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
             }
-            count += 1;
         }
         Ok(count)
     }
@@ -221,45 +223,44 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// Reads the next message of this region.
     #[inline(always)]
     fn take(&mut self) -> Result<Sample<T>, ReadError> {
-        let sample: Sample<T> = match &mut self.reader {
-            Reader::Words(reader) => {
-                let mut copy = MaybeUninit::<T::Inline>::uninit();
-                let len = T::LEN.unwrap_or(self.attachment.region.geometry().max_len as usize).min(T::Inline::LEN);
-                // SAFETY: the copy has room for LEN bytes.
-                let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
-                self.attachment.moved(reader.position(), reader.take_moved());
-                let lagged = meta.lost + self.unreported;
-                self.lost += meta.lost;
-                Sample::copied(copy, len, meta.sequence, meta.timestamp, lagged)
-            }
-            Reader::Frames(reader) => {
-                let attachment = &self.attachment;
-                // Acquire: pairs with the Release of a dropped sample: its slot is let go.
-                if attachment.held.load(Ordering::Acquire) >= self.samples {
-                    return Err(ReadError::TooManySamples);
-                }
-                let pin = reader.pin()?;
-                attachment.held.fetch_add(1, Ordering::Relaxed);
-                attachment.moved(reader.position(), reader.take_moved());
-                let lagged = pin.lost + self.unreported;
-                self.lost += pin.lost;
-                let (index, sequence, timestamp) = (pin.index, pin.sequence, pin.timestamp);
-                let sample = Sample::pinned(attachment.clone(), index, pin.length, sequence, timestamp, lagged);
-                if T::LEN.is_some_and(|len| len != pin.length) {
-                    // Not a message of this type, whatever the header says: corrupt, and so lost.
-                    self.lost += 1;
-                    self.unreported = lagged + 1;
-                    drop(sample);
-                    return Err(ReadError::Lapped(0));
-                }
-                sample
-            }
+        let sample = match &mut self.reader {
+            Reader::Words(reader) => copy_next::<T>(reader, &self.attachment)?,
+            Reader::Frames(reader) => pin_next::<T>(reader, &self.attachment, self.samples)?,
         };
-        if sample.lagged() != 0 {
-            self.unreported = 0;
-            self.attachment.entry_lost(self.lost);
+        self.attachment.moved(&mut self.reader);
+        Ok(if sample.lagged() | self.unreported == 0 { sample } else { self.account(sample) })
+    }
+
+    /// Reads up to `limit` messages of this region; says how many, and why no more.
+    #[inline(always)]
+    fn take_batch(&mut self, limit: usize, each: &mut impl FnMut(Sample<T>)) -> (usize, Option<ReadError>) {
+        let mut count = 0;
+        while count < limit {
+            let next = match &mut self.reader {
+                Reader::Words(reader) => copy_next::<T>(reader, &self.attachment),
+                Reader::Frames(reader) => pin_next::<T>(reader, &self.attachment, self.samples),
+            };
+            match next {
+                Ok(sample) if sample.lagged() | self.unreported == 0 => each(sample),
+                Ok(sample) => each(self.account(sample)),
+                Err(error) => {
+                    self.attachment.moved(&mut self.reader);
+                    return (count, Some(error));
+                }
+            }
+            count += 1;
         }
-        Ok(sample)
+        self.attachment.moved(&mut self.reader);
+        (count, None)
+    }
+
+    /// Counts what was lost before `sample`, and has it tell of losses that no sample has told of.
+    #[cold]
+    #[inline(never)]
+    fn account(&mut self, sample: Sample<T>) -> Sample<T> {
+        self.lost += sample.lagged();
+        self.attachment.entry_lost(self.lost);
+        sample.with_more_lost(std::mem::take(&mut self.unreported))
     }
 
     /// What to do when there was no message.
@@ -279,7 +280,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                     return Ok(None);
                 }
                 ReadError::Empty => {
-                    self.sync();
+                    self.attachment.moved(&mut self.reader);
                     if !self.attachment.region.is_superseded() || !self.follow()? {
                         return Ok(None);
                     }
@@ -290,15 +291,6 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                 Err(next) => error = next,
             }
         }
-    }
-
-    /// Tells of the reader's position after it found nothing.
-    fn sync(&mut self) {
-        let (position, moved) = match &mut self.reader {
-            Reader::Words(reader) => (reader.position(), reader.take_moved()),
-            Reader::Frames(reader) => (reader.position(), reader.take_moved()),
-        };
-        self.attachment.moved(position, moved);
     }
 
     /// Sleeps until a message comes or `deadline` passes.
@@ -421,8 +413,13 @@ impl Attachment {
         Sleep { word: messages.word(), ticket, limit }
     }
 
+    /// Tells of the reader's position: whoever waits on the subscriber's behalf, people, and a publisher that waits.
     #[inline(always)]
-    fn moved(&self, position: u64, cursor_moved: bool) {
+    fn moved(&self, reader: &mut Reader) {
+        let (position, cursor_moved) = match reader {
+            Reader::Words(reader) => (reader.position(), reader.take_moved()),
+            Reader::Frames(reader) => (reader.position(), reader.take_moved()),
+        };
         self.next.store(position, Ordering::Relaxed);
         self.region.entry(self.bit).position.store(position, Ordering::Relaxed);
         if cursor_moved {
@@ -453,6 +450,50 @@ impl Drop for Attachment {
             entry.samples.store(0, Ordering::Release);
         }
     }
+}
+
+/// Copies the next message out of a Words slot.
+#[inline(always)]
+fn copy_next<T: Payload + ?Sized>(
+    reader: &mut WordReader<WordView>,
+    attachment: &Arc<Attachment>,
+) -> Result<Sample<T>, ReadError> {
+    let len = T::LEN.unwrap_or(attachment.region.geometry().max_len as usize);
+    if len <= T::Inline::LEN {
+        let mut copy = MaybeUninit::<T::Inline>::uninit();
+        // SAFETY: the copy has room for `len` bytes.
+        let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
+        Ok(Sample::copied(copy, len, meta))
+    } else if reader.is_ready() {
+        let mut copy = vec![0; len.div_ceil(8)].into_boxed_slice();
+        // SAFETY: the copy has room for `len` bytes.
+        let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
+        Ok(Sample::on_heap(copy, len, meta))
+    } else {
+        reader.flush();
+        Err(ReadError::Empty)
+    }
+}
+
+/// Pins the next message in its Frames slot.
+#[inline(always)]
+fn pin_next<T: Payload + ?Sized>(
+    reader: &mut FrameReader<FrameView>,
+    attachment: &Arc<Attachment>,
+    samples: u32,
+) -> Result<Sample<T>, ReadError> {
+    // Acquire: pairs with the Release of a dropped sample: its slot is let go.
+    if attachment.held.load(Ordering::Acquire) >= samples {
+        return Err(ReadError::TooManySamples);
+    }
+    let pin = reader.pin()?;
+    attachment.held.fetch_add(1, Ordering::Relaxed);
+    let sample = Sample::pinned(attachment.clone(), pin);
+    if T::LEN.is_some_and(|len| len != pin.length) {
+        // Not a message of this type, whatever the header says: corrupt, and so lost.
+        return Err(ReadError::Lapped(pin.lost + 1));
+    }
+    Ok(sample)
 }
 
 /// The region of this name, unless it is the one that is known already, or over.

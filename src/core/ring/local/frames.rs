@@ -127,6 +127,14 @@ impl<T: Plain, const N: usize, const R: usize> Default for FrameRing<T, N, R> {
 #[derive(Debug)]
 struct Slots<'a, T: Plain, const N: usize, const R: usize>(&'a FrameRing<T, N, R>);
 
+impl<T: Plain, const N: usize, const R: usize> Clone for Slots<'_, T, N, R> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T: Plain, const N: usize, const R: usize> Copy for Slots<'_, T, N, R> {}
+
 // SAFETY: the words are fields of the ring, which stays where it is while it is borrowed; N is a power of two.
 unsafe impl<T: Plain, const N: usize, const R: usize> Memory for Slots<'_, T, N, R> {
     type Word = Native;

@@ -90,6 +90,14 @@ impl<T: Plain, const N: usize> Default for WordRing<T, N> {
 #[derive(Debug)]
 struct Slots<'a, T: Plain, const N: usize>(&'a WordRing<T, N>);
 
+impl<T: Plain, const N: usize> Clone for Slots<'_, T, N> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T: Plain, const N: usize> Copy for Slots<'_, T, N> {}
+
 // SAFETY: the words are fields of the ring, which stays where it is while it is borrowed; N is a power of two.
 unsafe impl<T: Plain, const N: usize> Memory for Slots<'_, T, N> {
     type Word = Native;
@@ -107,18 +115,13 @@ unsafe impl<T: Plain, const N: usize> Memory for Slots<'_, T, N> {
     }
 }
 
-// SAFETY: as for Memory; k is below WORDS, which is how many words a payload has room for.
+// SAFETY: as for Memory; WORDS is how many words a payload has room for.
 unsafe impl<T: Plain, const N: usize> WordMemory for Slots<'_, T, N> {
     #[inline(always)]
-    fn words(&self) -> usize {
-        WordRing::<T, N>::WORDS
-    }
-    #[inline(always)]
-    fn word(&self, index: usize, k: usize) -> &Native {
+    fn words(&self, index: usize) -> &[Native] {
         let payload = self.0.slots[index & (N - 1)].payload.0.get().cast::<Native>();
-        debug_assert!(k < WordRing::<T, N>::WORDS);
-        // SAFETY: k < WORDS, the payload is aligned to a word, initialised, and only touched through atomics.
-        unsafe { &*payload.add(k) }
+        // SAFETY: a payload is WORDS words long, aligned to one, initialised, and only touched through atomics.
+        unsafe { ::core::slice::from_raw_parts(payload, WordRing::<T, N>::WORDS) }
     }
 }
 
@@ -137,7 +140,7 @@ impl<T: Plain, const N: usize> WordRingWriter<'_, T, N> {
     /// Publishes messages in order; readers that poll see each one at once, joiners count on the last.
     #[inline]
     pub fn publish_batch(&mut self, messages: &[T]) {
-        self.0.publish_batch(messages.iter().map(bytes_of), 0);
+        self.0.publish_batch(&mut messages.iter().map(bytes_of), 0);
     }
 }
 
