@@ -45,6 +45,7 @@ pub use super::atomic::{CachePadded, Native, Rmw, Word};
 pub use super::plain::Plain;
 #[cfg(any(loom, target_has_atomic = "32"))]
 pub use event::EventCount;
+#[cfg(feature = "std")]
 pub(crate) use frames::unpin;
 pub use frames::{FrameReader, FrameWriter, Pin, sweep_pins};
 pub use gate::sweep_member;
@@ -52,9 +53,7 @@ pub use gate::sweep_member;
 pub use local::frames::{FrameLoan, FrameRing, FrameRingReader, FrameRingReaders, FrameRingWriter, FrameSample};
 #[cfg(not(loom))]
 pub use local::words::{Received, WordRing, WordRingReader, WordRingReaders, WordRingWriter};
-#[cfg(not(loom))]
-pub use observe::FrameObserver;
-pub use observe::Meta;
+pub use observe::{FrameObserver, Meta};
 pub use words::{WordReader, WordWriter};
 
 use super::atomic::Ordering;

@@ -146,8 +146,6 @@ fn has_several_cpus() -> bool {
 
 /// A barrier that the sleeper runs on behalf of every publisher, so that publishing needs none.
 pub(crate) mod barrier {
-    use super::OnceLock;
-
     const GLOBAL_EXPEDITED: libc::c_int = 1 << 1;
     const REGISTER_GLOBAL_EXPEDITED: libc::c_int = 1 << 2;
 
@@ -156,10 +154,10 @@ pub(crate) mod barrier {
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
-    /// Lets barriers of other processes reach this one. Returns whether they will.
+    /// Lets barriers of other processes reach this one. Returns whether they will. Cheap, but for the first time in a
+    /// process with several threads, when the kernel waits for all of them.
     pub(crate) fn register() -> bool {
-        static REGISTERED: OnceLock<bool> = OnceLock::new();
-        *REGISTERED.get_or_init(|| membarrier(REGISTER_GLOBAL_EXPEDITED))
+        membarrier(REGISTER_GLOBAL_EXPEDITED)
     }
 
     /// Runs a full fence on every CPU that runs a registered process. Returns whether it did.

@@ -1,1 +1,121 @@
-fn main() {}
+//! `conduit`: topics on the command line.
+//!
+//! What is asked for goes to standard output, everything else to standard error. Each command is one module with its
+//! arguments and a `run`; what they share is in the others:
+//!
+//! | module | what it gives to commands |
+//! |---|---|
+//! | `outcome` | how a command ends, and the exit code for it |
+//! | `output` | standard output that may be closed at any time, JSON, colours |
+//! | `events` | sleeping until a signal, a topic, a thread or a descriptor wants attention |
+//! | `patterns`, `units`, `stats`, `describe` | topic arguments, quantities, percentiles, what is known about a topic |
+
+mod bench;
+mod clean;
+mod completions;
+mod demo;
+mod describe;
+mod doctor;
+mod echo;
+mod events;
+mod hz;
+mod info;
+mod outcome;
+mod output;
+mod patterns;
+mod publish;
+mod stats;
+mod topics;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use outcome::{Failure, Result};
+
+#[derive(Parser)]
+#[command(
+    name = "conduit",
+    version,
+    about = "Messages between processes, through shared memory",
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but messages were lost or the machine is not as it \
+                  should be, 4 timed out, 130 interrupted with nothing done.\n\
+                  Topics may be patterns: `*` stands for anything up to the next `/`, `**` for anything, `?` for one \
+                  character."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Print JSON: one object, or one a line for what goes on
+    #[arg(long, global = true)]
+    json: bool,
+    /// The group of topics to look at [env: CONDUIT_DOMAIN]
+    #[arg(long, global = true, value_name = "NAME", add = completions::domains())]
+    domain: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Topics(topics::Args),
+    Info(info::Args),
+    Echo(echo::Args),
+    Pub(publish::Args),
+    Hz(hz::Args),
+    Clean(clean::Args),
+    Doctor(doctor::Args),
+    Bench(bench::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    DemoWorker(demo::worker::Args),
+}
+
+/// What is the same for all commands.
+struct Context {
+    json: bool,
+    /// Checked by whoever opens a topic with it; empty for the default one.
+    domain: String,
+}
+
+impl Context {
+    fn new(global: Global) -> Result<Self> {
+        let domain = match global.domain {
+            Some(domain) => domain,
+            None => std::env::var_os("CONDUIT_DOMAIN").unwrap_or_default().into_string().map_err(|domain| {
+                Failure::Usage(format!("CONDUIT_DOMAIN={} is no domain name", domain.to_string_lossy()))
+            })?,
+        };
+        Ok(Context { json: global.json, domain })
+    }
+
+    /// How to refer to the domain in a sentence: nothing for the default one.
+    fn in_domain(&self) -> String {
+        if self.domain.is_empty() { String::new() } else { format!(" in domain {}", self.domain) }
+    }
+}
+
+fn main() -> ExitCode {
+    completions::answer_if_asked::<Cli>();
+    let cli = Cli::parse();
+    let result = Context::new(cli.global).and_then(|context| match cli.command {
+        Command::Demo(args) => demo::run(&args, &context),
+        Command::Topics(args) => topics::run(&args, &context),
+        Command::Info(args) => info::run(&args, &context),
+        Command::Echo(args) => echo::run(args, &context),
+        Command::Pub(args) => publish::run(&args, &context),
+        Command::Hz(args) => hz::run(&args, &context),
+        Command::Clean(args) => clean::run(&args, &context),
+        Command::Doctor(args) => doctor::run(&args, &context),
+        Command::Bench(args) => bench::run(&args, &context),
+        Command::Completions(args) => completions::run::<Cli>(&args, &context),
+        Command::DemoWorker(args) => demo::worker::run(&args, &context),
+    });
+    outcome::exit_code(result)
+}

@@ -46,6 +46,7 @@ mod registry;
 mod sample;
 mod schema;
 mod subscriber;
+mod takeover;
 mod wait_set;
 mod watch;
 

@@ -54,7 +54,7 @@ impl MultiWait {
         let mut watches = false;
         for place in places {
             if !place.region.is_superseded() {
-                let sleep = place.prepare();
+                let sleep = place.region.prepare_to_sleep();
                 deadline = futex::earlier(deadline, sleep.limit);
                 sources.push((Source::Place(place.clone()), sleep.ticket));
             } else if !watches {

@@ -8,9 +8,9 @@ use super::options::default_domain;
 use super::region::{FrameView, Region, Role, WordView};
 use super::subscriber::writer_state;
 use super::{Error, Geometry, Schema, Start, WriterState, watch};
-use crate::core::atomic::{Ordering, fence};
+use crate::core::atomic::Ordering;
 use crate::core::ring::{FrameObserver, ReadError, WordReader, is_pending};
-use crate::std::futex::{self, Deadline, barrier};
+use crate::std::futex::{self, Deadline};
 
 /// How often an observer looks that may not write the page that sleepers announce themselves on.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -18,9 +18,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Reads a topic without taking a subscriber's place: it cannot slow the publisher down, and it can read what a dead
 /// process left.
 ///
-/// Messages are copied out, and checked to be whole after that. On a topic with Frames slots this reads what another
-/// process may be writing; that is sound by the hardware's memory model, which holds between processes, and not by
-/// Rust's, which ends at the process: do not observe a topic from the process that publishes it.
+/// Messages are copied out, and checked to be whole after that: those in Words slots with atomic loads, those in Frames
+/// slots by the kernel, one `pread` each.
 #[derive(Debug)]
 pub struct Observer {
     region: Region,
@@ -74,8 +73,7 @@ impl Observer {
         let view = region.view();
         let reader = match region.geometry().slots {
             SlotKind::Words => Reader::Words(WordReader::new(WordView(view), start)),
-            // SAFETY: as this type's documentation asks, the publisher is another process.
-            SlotKind::Frames => Reader::Frames(unsafe { FrameObserver::new(FrameView(view), start) }),
+            SlotKind::Frames => Reader::Frames(FrameObserver::new(FrameView(view), start)),
         };
         let buffer = vec![0; region.geometry().max_len as usize];
         Observer { region, reader, buffer, unreported: 0, can_sleep: role == Role::Observer }
@@ -85,12 +83,16 @@ impl Observer {
     ///
     /// # Errors
     ///
-    /// [`Error::Superseded`] if the topic was replaced and what replaced it cannot be opened.
+    /// [`Error::Forked`]; [`Error::Corrupt`] and others if the topic was replaced and what replaced it cannot be opened.
     pub fn try_next(&mut self) -> Result<Option<Observed<'_>>, Error> {
+        self.region.check_ours()?;
         loop {
             let read = match &mut self.reader {
                 Reader::Words(reader) => reader.read(&mut self.buffer),
-                Reader::Frames(reader) => reader.read(&mut self.buffer),
+                Reader::Frames(reader) => {
+                    let (region, buffer) = (&self.region, &mut self.buffer);
+                    reader.read(|slot, len| region.copy_payload(slot, &mut buffer[..len]))
+                }
             };
             match read {
                 Ok(meta) => {
@@ -141,12 +143,9 @@ impl Observer {
                 );
                 continue;
             }
-            let ticket = messages.prepare();
-            let fenced = self.region.writer_page().fence_elided.load(Ordering::Relaxed) == 0 || barrier::run();
-            fence(Ordering::SeqCst);
+            let sleep = self.region.prepare_to_sleep();
             if !self.is_ready() && !self.region.is_superseded() {
-                let limit = (!fenced).then(|| Deadline::after(Duration::from_millis(10)));
-                futex::wait(messages.word(), ticket, futex::earlier(Some(deadline), limit));
+                futex::wait(sleep.word, sleep.ticket, futex::earlier(Some(deadline), sleep.limit));
             }
         }
         self.try_next()

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use super::layout::{CLOSED, Overflow, SlotKind, Timestamps};
 use super::message::{Message, Payload, bytes_of};
-use super::options::{PublisherOptions, Wanted};
-use super::region::{Candidate, FrameView, Region, Role, WordView, system_error};
+use super::options::PublisherOptions;
+use super::region::{FrameView, Region, WordView, system_error};
+use super::takeover::take_topic;
 use super::{Error, Geometry, Schema};
 use crate::core::atomic::{Ordering, fence};
 use crate::core::ring::{FrameWriter, WordWriter, WriteError};
 use crate::std::futex::{self, Deadline, barrier};
-use crate::std::shm::{self, Access};
+use crate::std::shm;
 
 /// How long a blocked publisher sleeps before it asks whether the subscriber that holds it up still lives.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
@@ -613,67 +614,5 @@ impl Drop for WritingEnd {
             self.region.writer_page().state.fetch_or(CLOSED, Ordering::AcqRel);
             self.region.wake_everybody();
         }
-    }
-}
-
-/// Creates the topic, or takes it over, or replaces one of another shape. Returns with the writer's byte taken.
-fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> Result<Region, Error> {
-    let name = &wanted.name;
-    loop {
-        let mut first_sequence = 0;
-        let mut replaced = None;
-        if let Some(candidate) = Candidate::open(name, Access::ReadWrite, any_owner)? {
-            if !candidate.lock_writer()? {
-                return Err(Error::PublisherExists { topic: name.to_string(), pid: candidate.publisher_pid() });
-            }
-            if !candidate.is_current()? {
-                continue;
-            }
-            match candidate.parse() {
-                Ok((parsed, schema)) => {
-                    let fits = parsed.geometry == wanted.geometry && schema == wanted.schema;
-                    let Some(region) = candidate.map(Role::Publisher)? else { continue };
-                    if fits && !region.is_superseded() {
-                        return Ok(region);
-                    }
-                    first_sequence = region.next_sequence();
-                    replaced = Some(Replaced::Topic(region));
-                }
-                // Nobody can use what is there, and its lock was free: it only stands in the way.
-                Err(Error::Corrupt { .. }) => replaced = Some(Replaced::Garbage(candidate)),
-                Err(error) => return Err(error),
-            }
-        }
-        // First the new one, which may fail, then the end of the old one.
-        let region = Region::create(name, &wanted.geometry, &wanted.schema, permissions, first_sequence)?;
-        if let Some(replaced) = &replaced {
-            replaced.end(name)?;
-        }
-        if region.link()? {
-            return Ok(region);
-        }
-    }
-}
-
-/// What a new region takes the name from; holds the writer's byte.
-enum Replaced {
-    Topic(Region),
-    Garbage(Candidate),
-}
-
-impl Replaced {
-    fn end(&self, name: &super::name::Name) -> Result<(), Error> {
-        let current = match self {
-            Replaced::Topic(region) => {
-                // Before the name goes: whoever dies in between leaves a region that everybody knows to be over.
-                region.supersede();
-                region.is_current()?
-            }
-            Replaced::Garbage(candidate) => candidate.is_current()?,
-        };
-        if current {
-            shm::unlink(name.path()).map_err(|source| system_error("remove", name, source))?;
-        }
-        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::mem::size_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use rustix::fs::{Stat, fstat};
 use rustix::io::{Errno, pread};
@@ -13,13 +14,14 @@ use super::layout::{
 use super::name::Name;
 use super::schema::Schema;
 use super::{Error, Geometry, Overflow};
-use crate::core::atomic::{AtomicU64, Ordering};
+use crate::core::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::core::ring::{
     Control, FrameHeader, FrameMemory, FrameWriter, Memory, WordMemory, WordWriter, sweep_member, sweep_pins,
 };
 use crate::std::fork::UnsharedFile;
+use crate::std::futex::{self, Deadline, barrier};
+use crate::std::lock;
 use crate::std::shm::{self, Access, Mapping};
-use crate::std::{futex, lock};
 
 /// Which parts of a region a handle writes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,7 +172,7 @@ impl Region {
 
     /// Whether a live publisher has the topic, as far as others than this handle go.
     pub(super) fn has_publisher(&self) -> bool {
-        lock::is_locked(self.file(), lock::WRITER).unwrap_or(false)
+        self.is_ours() && lock::is_locked(self.file(), lock::WRITER).unwrap_or(false)
     }
 
     /// Whether another region has taken the name, or will.
@@ -185,6 +187,25 @@ impl Region {
             event.announce();
             futex::wake_all(event.word());
         }
+    }
+
+    /// Announces somebody who will sleep until the topic has news: look again after this, then sleep.
+    pub(super) fn prepare_to_sleep(&self) -> Sleep<'_> {
+        let messages = &self.wait_page().messages;
+        let ticket = messages.prepare();
+        // A publisher without a fence: run one on its behalf. If that fails a wake-up may be missed, so look often. One
+        // that begins to elide its fences after this look has run a fence of its own, and sees the sleeper.
+        let fenced = self.writer_page().fence_elided.load(Ordering::Relaxed) == 0 || barrier::run();
+        let limit = (!fenced).then(|| Deadline::after(Duration::from_millis(10)));
+        Sleep { word: messages.word(), ticket, limit }
+    }
+
+    /// Copies the first bytes of a payload without touching them as memory, so that whoever writes it may. Returns whether
+    /// all could be read.
+    pub(super) fn copy_payload(&self, slot: usize, target: &mut [u8]) -> bool {
+        let at = self.parsed.parts.slot_0 + slot * self.view.stride;
+        let len = target.len();
+        matches!(pread(self.file(), target, at as u64), Ok(read) if read == len)
     }
 
     /// Clears what the last owner of `bit` left. The caller holds the bit's lock byte.
@@ -242,8 +263,16 @@ impl Region {
     }
 }
 
+#[allow(clippy::unnecessary_cast)] // 32-bit targets have narrower fields.
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+/// How to sleep until a topic has news: on `word`, while it equals `ticket`, at most until `limit`.
+pub(super) struct Sleep<'a> {
+    pub(super) word: &'a AtomicU32,
+    pub(super) ticket: u32,
+    pub(super) limit: Option<Deadline>,
 }
 
 /// An open file that carries a topic's name, before anything in it was believed.
@@ -343,19 +372,20 @@ impl Candidate {
         let page = rustix::param::page_size();
         let parts = &parsed.parts;
         let pages = |part| Parts::pages(part, page);
-        let writable = match role {
-            Role::Publisher => vec![0..parts.len],
+        let all = 0..parts.len;
+        let mut writable = Vec::new();
+        match role {
+            Role::Publisher => writable.push(all),
             Role::Subscriber => {
-                let mut writable = vec![pages(&parts.wait), pages(&parts.subscribers), pages(&parts.headers)];
+                writable.extend([pages(&parts.wait), pages(&parts.subscribers), pages(&parts.headers)]);
                 if cfg!(not(target_pointer_width = "64")) && parsed.geometry.slots == SlotKind::Words {
                     // A 64-bit load may need a store on 32-bit targets.
                     writable.extend([pages(&parts.slots), pages(&parts.writer)]);
                 }
-                writable
             }
-            Role::Observer => vec![pages(&parts.wait)],
-            Role::Onlooker => Vec::new(),
-        };
+            Role::Observer => writable.push(pages(&parts.wait)),
+            Role::Onlooker => {}
+        }
         let mapping = Mapping::new(map_file.as_fd(), parts.len, &writable).map_err(failed)?;
         let view = View::new(&mapping, &parsed.geometry, parts);
         let file = UnsharedFile::new(self.lock_file);
@@ -440,7 +470,7 @@ impl View {
 
     fn members(&self) -> Option<&AtomicU64> {
         // SAFETY: as for the writer's page.
-        self.lossless.then(|| unsafe { &self.subscribers.as_ref().members.0 })
+        self.lossless.then_some(unsafe { &self.subscribers.as_ref().members.0 })
     }
 
     fn cursor(&self, bit: u32) -> Option<&AtomicU64> {

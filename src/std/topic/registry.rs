@@ -131,9 +131,7 @@ fn look_at(region: &Region) -> TopicInfo {
     let published = match geometry.slots {
         SlotKind::Words => WordReader::new(WordView(view), Start::New).next_sequence(),
         // SAFETY: no payload is read.
-        SlotKind::Frames => {
-            unsafe { FrameObserver::new(FrameView(view), Start::New) }.next_sequence().unwrap_or_default()
-        }
+        SlotKind::Frames => FrameObserver::new(FrameView(view), Start::New).next_sequence().unwrap_or_default(),
     };
     let subscribers = (0..MAX_READERS.min(geometry.subscribers))
         .filter(|&bit| lock::is_locked(region.file(), bit).unwrap_or(false))

@@ -14,7 +14,7 @@ use super::sample::Sample;
 use super::{Error, Geometry, Schema, WriterState, watch};
 use crate::core::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::core::ring::{FrameReader, ReadError, Start, WordReader, is_pending};
-use crate::std::futex::{self, Deadline, Spin, barrier};
+use crate::std::futex::{self, Deadline, Spin};
 use crate::std::lock;
 
 /// A subscriber of a topic.
@@ -310,7 +310,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                 self.wait_for_successor(deadline)?;
                 continue;
             }
-            let sleep = attachment.prepare();
+            let sleep = attachment.region.prepare_to_sleep();
             if attachment.is_ready() || attachment.region.is_superseded() {
                 continue;
             }
@@ -378,13 +378,6 @@ impl<T: Payload + ?Sized> Drop for Subscriber<T> {
     }
 }
 
-/// How to sleep until a topic has news: on `word`, while it equals `ticket`, at most until `limit`.
-pub(super) struct Sleep<'a> {
-    pub(super) word: &'a AtomicU32,
-    pub(super) ticket: u32,
-    pub(super) limit: Option<Deadline>,
-}
-
 impl Attachment {
     /// Whether the subscriber would find something new.
     #[inline]
@@ -400,17 +393,6 @@ impl Attachment {
     pub(super) fn has_successor(&self) -> bool {
         self.region.is_superseded()
             && matches!(Region::stat(&self.region.name), Ok(Some(named)) if named != self.region.identity())
-    }
-
-    /// Announces a sleeper: look again after this, then sleep.
-    pub(super) fn prepare(&self) -> Sleep<'_> {
-        let messages = &self.region.wait_page().messages;
-        let ticket = messages.prepare();
-        // A publisher without a fence: run one on its behalf. If that fails a wake-up may be missed, so look often.
-        let fenced = self.region.writer_page().fence_elided.load(Ordering::Relaxed) == 0 || barrier::run();
-        fence(Ordering::SeqCst);
-        let limit = (!fenced).then(|| Deadline::after(Duration::from_millis(10)));
-        Sleep { word: messages.word(), ticket, limit }
     }
 
     /// Tells of the reader's position: whoever waits on the subscriber's behalf, people, and a publisher that waits.

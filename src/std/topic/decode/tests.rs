@@ -93,7 +93,10 @@ fn a_path_finds_what_walking_the_tree_finds() {
     assert_eq!((parts.len(), parts.get(2)), (2, None));
     assert_eq!(find("parts[1]"), Value::Struct(second));
     assert_eq!(Some(find("parts[1].weight")), second.get("weight"));
-    assert_eq!(find("parts[1].flags[5]"), Value::Unsigned(bytes[std::mem::offset_of!(Whole, parts) + 16 + 2 + 5].into()));
+    assert_eq!(
+        find("parts[1].flags[5]"),
+        Value::Unsigned(bytes[std::mem::offset_of!(Whole, parts) + 16 + 2 + 5].into())
+    );
     assert_eq!(second.name(), "test_msgs/Part");
 }
 

@@ -1,0 +1,134 @@
+//! Standard output and standard error.
+
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use serde_json::Value;
+
+use crate::outcome::Failure;
+
+/// Standard output, written when [`flush`](Out::flush)ed.
+pub struct Out {
+    writer: BufWriter<Stdout>,
+    pub style: Style,
+}
+
+impl Out {
+    pub fn new() -> Self {
+        Out { writer: BufWriter::with_capacity(1 << 16, io::stdout()), style: Style::of_stdout() }
+    }
+
+    pub fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
+        Ok(writeln!(self.writer, "{line}")?)
+    }
+
+    pub fn json(&mut self, value: &Value) -> Result<(), Failure> {
+        self.line(value)
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.writer.write_all(bytes)?)
+    }
+
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.writer.flush()?)
+    }
+}
+
+/// Prints one JSON value, whole.
+pub fn print_json(value: &Value) -> Result<(), Failure> {
+    let mut out = Out::new();
+    out.json(value)?;
+    out.flush()
+}
+
+/// Says something that is not what was asked for. Nothing can be done about a standard error that is closed.
+pub fn note(message: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "conduit: {message}");
+}
+
+/// Whether to use colours: on a terminal, unless `NO_COLOR` is set.
+#[derive(Clone, Copy)]
+pub struct Style {
+    pub terminal: bool,
+    colour: bool,
+}
+
+impl Style {
+    fn of_stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Style { terminal, colour: terminal && !refused }
+    }
+
+    fn paint(self, code: &'static str, text: impl Into<String>) -> String {
+        let text = text.into();
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text }
+    }
+
+    pub fn bold(self, text: impl Into<String>) -> String {
+        self.paint("1", text)
+    }
+
+    pub fn dim(self, text: impl Into<String>) -> String {
+        self.paint("2", text)
+    }
+
+    pub fn good(self, text: impl Into<String>) -> String {
+        self.paint("32", text)
+    }
+
+    pub fn warning(self, text: impl Into<String>) -> String {
+        self.paint("33", text)
+    }
+}
+
+/// Columns of a terminal on standard output; `None` if it is none.
+pub fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
+}
+
+/// A table whose columns are as wide as they need to be.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(head: &[&str]) -> Self {
+        Table { rows: vec![head.iter().map(|&cell| cell.into()).collect()] }
+    }
+
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    pub fn print(&self, out: &mut Out) -> Result<(), Failure> {
+        let columns = self.rows[0].len();
+        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let widths: Vec<usize> = (0..columns).map(|column| width(column).max().unwrap_or(0)).collect();
+        for (at, row) in self.rows.iter().enumerate() {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            let line = cells.collect::<Vec<_>>().join("  ");
+            let line = line.trim_end();
+            if at == 0 {
+                out.line(out.style.bold(line))?;
+            } else {
+                out.line(line)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A stranger's text with nothing in it that a terminal would obey.
+pub fn harmless(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let keep = !c.is_control() || c == '\n' || c == '\t';
+            let (plain, escaped) = if keep { (Some(c), None) } else { (None, Some(c.escape_default())) };
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
