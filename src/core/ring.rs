@@ -189,22 +189,23 @@ pub unsafe trait WordMemory: Memory {
     }
 }
 
-/// What a Frames slot says about its message, on a line of its own.
+/// What a Frames slot says about its message, and who reads it: two lines, so that a reader can have the second to
+/// itself before the message is there.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct FrameHeader<W> {
     /// Written by the writer alone, read by all.
     pub stamp: W,
-    /// One bit for each reader that is reading the payload in place. Only ever changed by read-modify-write:
-    /// a reader sets and clears its own bit, the writer exchanges 0 for 0 to claim the slot, and who holds a
-    /// dead reader's lock clears that reader's bit.
-    pub pins: W,
     /// The message's number. Written under `stamp` like the payload (Relaxed), as are the next two.
     pub sequence: W,
     /// When it was published, in nanoseconds.
     pub timestamp: W,
     /// Length of the payload in bytes.
     pub length: W,
+    /// One bit for each reader that is reading the payload in place. Only ever changed by read-modify-write:
+    /// a reader sets and clears its own bit, the writer exchanges 0 for 0 to claim the slot, and who holds a
+    /// dead reader's lock clears that reader's bit.
+    pub pins: CachePadded<W>,
 }
 
 impl<W: Word> FrameHeader<W> {
@@ -212,10 +213,10 @@ impl<W: Word> FrameHeader<W> {
     pub fn new(stamp: u64) -> Self {
         FrameHeader {
             stamp: W::new(stamp),
-            pins: W::new(0),
             sequence: W::new(0),
             timestamp: W::new(0),
             length: W::new(0),
+            pins: CachePadded(W::new(0)),
         }
     }
 }
@@ -297,7 +298,7 @@ impl ::core::fmt::Display for ReadError {
 impl ::core::error::Error for ReadError {}
 
 /// How often a read that is lapped starts again before it gives the loss back to its caller.
-const LAPPED_TRIES: u32 = 4;
+const LAPPED_TRIES: u32 = if cfg!(loom) { 2 } else { 4 };
 
 /// Where a reader that was lapped goes on: a quarter of the ring behind the oldest slot, so that it is not lapped
 /// again at once. `seen` is a position that the writer has been seen at, for `head` may lag behind it.

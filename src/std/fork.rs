@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 /// How many forks lie between this process and the first. Written by the at-fork handler of a child before any other
@@ -25,6 +25,37 @@ thread_local! {
 #[inline(always)]
 pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// A value that each process has for itself. A forked child gets a new one, because the parent's may have been locked by a
+/// thread that the child does not have. The parent's copy is left alone.
+#[derive(Debug)]
+pub(crate) struct PerProcess<T: 'static>(AtomicPtr<(u32, T)>);
+
+impl<T: Default + Send + Sync> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        PerProcess(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    pub(crate) fn get(&self) -> &'static T {
+        let found = self.0.load(Ordering::Acquire);
+        // SAFETY: null, or a value that is never freed; this process's or one that was made before it was forked.
+        if let Some((_, value)) = unsafe { found.as_ref() }.filter(|(of, _)| *of == generation()) {
+            return value;
+        }
+        let new = Box::into_raw(Box::new((generation(), T::default())));
+        match self.0.compare_exchange(found, new, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: it stays where it is for the life of the process.
+            Ok(_) => unsafe { &(*new).1 },
+            Err(other) => {
+                // SAFETY: nobody else has seen the new one; the other one was made by a thread of this process.
+                unsafe {
+                    drop(Box::from_raw(new));
+                    &(*other).1
+                }
+            }
+        }
+    }
 }
 
 /// A file that stays with the process that opened it: closed in forked children.

@@ -106,7 +106,7 @@ fn waitv_is_missing() -> bool {
 }
 
 /// Spins before sleeping, for as long as that tends to pay.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Spin {
     /// How many looks to take before sleeping: doubled when spinning found something, halved when it did not.
     limit: u32,

@@ -26,12 +26,16 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `len` bytes of `file` for reading, and `writable` (page-aligned ranges within them) for writing
-    /// too. Pages are made present at once.
-    pub(crate) fn new(file: BorrowedFd<'_>, len: usize, writable: &[Range<usize>]) -> Result<Self, Errno> {
+    /// too. With `present` its pages are made present at once, rather than each when it is first touched.
+    pub(crate) fn new(
+        file: BorrowedFd<'_>,
+        len: usize,
+        writable: &[Range<usize>],
+        present: bool,
+    ) -> Result<Self, Errno> {
+        let flags = if present { MapFlags::SHARED | MapFlags::POPULATE } else { MapFlags::SHARED };
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this program.
-        let start = unsafe {
-            mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED | MapFlags::POPULATE, file, 0)?
-        };
+        let start = unsafe { mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, flags, file, 0)? };
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
         let mapping = Mapping { start, len };
         for part in writable {
@@ -42,8 +46,10 @@ impl Mapping {
             unsafe {
                 let part_start = start.as_ptr().add(part.start).cast();
                 mm::mprotect(part_start, part.len(), MprotectFlags::READ | MprotectFlags::WRITE)?;
-                // Before Linux 5.14 there is no such advice, and the first touch of each page takes a fault.
-                let _ = libc::madvise(part_start.cast(), part.len(), libc::MADV_POPULATE_WRITE);
+                if present {
+                    // Before Linux 5.14 there is no such advice, and the first touch of each page takes a fault.
+                    let _ = libc::madvise(part_start.cast(), part.len(), libc::MADV_POPULATE_WRITE);
+                }
             }
         }
         Ok(mapping)
@@ -89,7 +95,7 @@ pub(crate) fn create_unnamed(mode: u32, len: u64) -> Result<OwnedFd, Errno> {
 }
 
 /// The path of an open file, by which it can be opened again or given a name.
-fn proc_path(file: BorrowedFd<'_>) -> String {
+pub(crate) fn proc_path(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
@@ -118,6 +124,11 @@ pub(crate) fn open(path: &CStr, access: Access) -> Result<OwnedFd, Errno> {
     };
     let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     fs::open(path, flags, Mode::empty())
+}
+
+/// Has a file change its name and take the place of what is there.
+pub(crate) fn rename(from: &CStr, to: &CStr) -> Result<(), Errno> {
+    fs::rename(from, to)
 }
 
 /// Removes a name.

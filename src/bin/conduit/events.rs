@@ -96,6 +96,11 @@ impl Events {
         Ok(Events { bell, interrupted, watch: Watch::Off, output_may_close })
     }
 
+    /// For a command that goes on without standard output.
+    pub fn without_output(self) -> Self {
+        Events { output_may_close: false, ..self }
+    }
+
     /// Hears of topics from now on. Look for topics after this call.
     pub fn watch_topics(&mut self) -> Result<()> {
         let watch = || {

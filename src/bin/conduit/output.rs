@@ -106,8 +106,9 @@ impl Table {
 
     pub fn print(&self, out: &mut Out) -> Result<(), Failure> {
         let columns = self.rows[0].len();
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        let widths: Vec<usize> = (0..columns).map(|column| width(column).max().unwrap_or(0)).collect();
+        let cell = |row: &Vec<String>, column| row.get(column).map_or(0, |cell: &String| cell.chars().count());
+        let width = |column| self.rows.iter().map(|row| cell(row, column)).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
         for (at, row) in self.rows.iter().enumerate() {
             let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
             let line = cells.collect::<Vec<_>>().join("  ");

@@ -5,10 +5,10 @@
 //! `fetch_or` reads from its release sequence, so the reader's second look at the stamp sees `busy` and it lets
 //! go. That only holds while nobody ever *stores* to `pins`.
 
-use super::super::atomic::Ordering;
+use super::super::atomic::{Ordering, prefetch_for_write};
 use super::gate::{Cursor, Gate};
 use super::{
-    Found, FrameMemory, LAPPED_TRIES, READY, ReadError, Rmw, SKIPPED, Start, Word, WriteError, find, first_ready,
+    BUSY, Found, FrameMemory, LAPPED_TRIES, READY, ReadError, Rmw, SKIPPED, Start, Word, WriteError, find, first_ready,
     is_ready, last_ready, mark_busy, observe, resume_after_lap, stamp,
 };
 
@@ -347,6 +347,10 @@ impl<M: FrameMemory> FrameReader<M> {
                     continue;
                 }
                 Found::Nothing => {
+                    if found == stamp::<M::Word>(position, BUSY) {
+                        // The writer is done with the pins of this slot until the next lap.
+                        prefetch_for_write(&header.pins);
+                    }
                     self.flush();
                     return Err(ReadError::Empty);
                 }
@@ -435,6 +439,12 @@ impl<M: FrameMemory> FrameReader<M> {
     #[inline]
     pub fn bit(&self) -> u32 {
         self.bit
+    }
+
+    /// What [`take_moved`](Self::take_moved) would return.
+    #[inline(always)]
+    pub fn has_moved(&self) -> bool {
+        self.moved
     }
 
     /// Whether the shared cursor moved since the last call, so that a writer may be waiting to hear of it.

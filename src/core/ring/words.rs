@@ -265,7 +265,7 @@ impl<M: WordMemory> WordReader<M> {
     /// Finds out why there was no message, and goes on behind what is lost.
     #[inline(never)]
     unsafe fn read_slow(&mut self, target: *mut u8, len: usize) -> Result<super::Meta, ReadError> {
-        let mut lost = 0;
+        let mut lost = 0u64;
         for _ in 0..LAPPED_TRIES {
             let position = self.next;
             match find::<M::Word>(self.memory.stamp(self.index()).load_acquire(), position) {
@@ -282,12 +282,13 @@ impl<M: WordMemory> WordReader<M> {
                     } else {
                         resume_after_lap(&self.memory, position, seen)
                     };
-                    lost += self.next.wrapping_sub(position);
+                    // Corrupt memory can make any loss up: it must not overflow.
+                    lost = lost.wrapping_add(self.next.wrapping_sub(position));
                 }
                 // A Words writer never skips: only corruption looks like it, and stepping over it is a loss.
                 Found::Skipped => {
                     self.next = position.wrapping_add(1);
-                    lost += 1;
+                    lost = lost.wrapping_add(1);
                 }
             }
             // SAFETY: handed on from the caller.
@@ -326,6 +327,12 @@ impl<M: WordMemory> WordReader<M> {
     pub fn lag(&self) -> u64 {
         let head = M::Word::extend(self.memory.control().head.load_acquire(), self.next);
         (head.wrapping_sub(self.next) as i64).max(0) as u64
+    }
+
+    /// What [`take_moved`](Self::take_moved) would return.
+    #[inline(always)]
+    pub fn has_moved(&self) -> bool {
+        self.moved
     }
 
     /// Whether the shared cursor moved since the last call, so that a writer may be waiting to hear of it.

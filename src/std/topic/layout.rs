@@ -262,8 +262,9 @@ const _: () = {
     assert!(size_of::<WaitPage>() == 128);
     assert!(size_of::<Entry>() == 64);
     assert!(size_of::<SubscriberPages>() == 65 * 64);
-    assert!(size_of::<FrameHeader<AtomicU64>>() == 64);
-    assert!(offset_of!(FrameHeader<AtomicU64>, length) == 32);
+    assert!(size_of::<FrameHeader<AtomicU64>>() == 128);
+    assert!(offset_of!(FrameHeader<AtomicU64>, length) == 24);
+    assert!(offset_of!(FrameHeader<AtomicU64>, pins) == 64);
 };
 
 /// Tells layouts apart that the version number doesn't.

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use super::subscriber::Attachment;
 use super::wait_set::ready_of;
 use super::{Error, watch};
+use crate::std::fork;
 use crate::std::futex::{self, Deadline, WAIT_ANY_MAX};
 
 /// Sleeps until any of several places has news. Where the kernel cannot (`futex_waitv`), a thread sleeps on each word.
@@ -80,6 +81,8 @@ impl MultiWait {
     /// Has a thread sleep on each source and ring the bell when its word changes. Those that are not woken sleep on for the
     /// next wait; those whose source is gone are sent away from it.
     fn arm_helpers(&mut self, sources: Vec<(Source, u32)>) -> Result<(), Error> {
+        // A forked child has its parent's list, and none of the threads.
+        self.helpers.retain(Helper::is_ours);
         for helper in &self.helpers {
             helper.job.leave_unless(|armed| sources.iter().any(|(source, _)| source.is(armed)));
         }
@@ -142,6 +145,7 @@ impl Source {
 struct Helper {
     job: Arc<Job>,
     thread: Option<JoinHandle<()>>,
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -211,12 +215,22 @@ impl Helper {
         let thread = std::thread::Builder::new().name("conduit-wait".into()).spawn(move || run.run(&bell)).map_err(
             |source| Error::System { action: "start a thread to wait for", path: "several topics".into(), source },
         )?;
-        Ok(Helper { job, thread: Some(thread) })
+        Ok(Helper { job, thread: Some(thread), generation: fork::generation() })
+    }
+
+    /// Whether the thread runs in this process, rather than in the parent that forked it.
+    fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
+        if !self.is_ours() {
+            // There is nothing to stop and nobody to wait for, and the thread may have left anything locked.
+            std::mem::forget((self.thread.take(), self.job.clone()));
+            return;
+        }
         self.job.state.store(STOP, Ordering::Release);
         futex::wake_all(&self.job.state);
         self.job.leave_unless(|_| false);

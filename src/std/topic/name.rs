@@ -14,6 +14,10 @@ pub const MAX_DOMAIN: usize = 32;
 const PREFIX: &str = "conduit_";
 /// Between domain and topic in a file name; in neither of them.
 const DOMAIN_END: char = '@';
+/// What follows the name of a file that is about to take the place of another; in no topic's name.
+const REPLACEMENT: char = '~';
+/// Longest name of a file, in bytes.
+const MAX_FILE_NAME: usize = 255;
 
 /// A checked domain and topic, and the file they stand for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +37,10 @@ impl Name {
             path.push(DOMAIN_END);
         }
         path.push_str(&topic.replace('/', "%2F"));
+        // With room for the mark of a replacement.
+        if path.len() - DIRECTORY.len() > MAX_FILE_NAME {
+            return Err(invalid_topic(topic, "its file's name would be too long: each `/` takes 3 of about 200 bytes"));
+        }
         let path = CString::new(path).map_err(|_| invalid_topic(topic, "it contains a zero byte"))?;
         Ok(Name { domain: domain.into(), topic: topic.into(), path })
     }
@@ -42,6 +50,19 @@ impl Name {
         let rest = file.strip_prefix(PREFIX)?;
         let (domain, topic) = rest.split_once(DOMAIN_END).unwrap_or(("", rest));
         Name::new(domain, &topic.replace("%2F", "/")).ok()
+    }
+
+    /// Like [`from_file`](Name::from_file), for what a publisher left that died while it replaced a topic.
+    pub(crate) fn from_replacement_file(file: &str) -> Option<Self> {
+        Some(Self::from_file(file.strip_suffix(REPLACEMENT)?)?.replacement())
+    }
+
+    /// The same topic in the file that a new region has before it takes the topic's name.
+    pub(crate) fn replacement(&self) -> Self {
+        let mut path = self.path.clone().into_bytes();
+        path.push(REPLACEMENT as u8);
+        let path = CString::new(path).expect("it has no zero byte, as before");
+        Name { path, ..self.clone() }
     }
 
     pub(crate) fn path(&self) -> &CStr {
@@ -116,7 +137,20 @@ mod tests {
         for domain in ["a/b", "a b", "ä", "a.b", "a@b", &long[..MAX_DOMAIN + 1]] {
             assert!(matches!(Name::new(domain, "t"), Err(Error::InvalidDomain { .. })), "{domain:?}");
         }
-        assert!(Name::new(&long[..MAX_DOMAIN], &long[..MAX_TOPIC]).is_ok());
+        let longest = Name::new(&long[..MAX_DOMAIN], &long[..MAX_TOPIC]).unwrap();
+        assert!(longest.replacement().path().to_bytes().len() - DIRECTORY.len() - 1 <= MAX_FILE_NAME);
+        let slashes = ["x"; 80].join("/");
+        assert!(matches!(Name::new("", &slashes), Err(Error::InvalidTopic { .. })));
         assert_eq!(Name::from_file("sem.other"), None);
+    }
+
+    #[test]
+    fn a_replacement_has_a_file_of_its_own_that_is_no_topics() {
+        let name = Name::new("robot", "arm/left").unwrap();
+        let file = "conduit_robot@arm%2Fleft~";
+        assert_eq!(name.replacement().path().to_str().unwrap(), format!("{DIRECTORY}/{file}"));
+        assert_eq!(Name::from_file(file), None);
+        assert_eq!(Name::from_replacement_file(file), Some(name.replacement()));
+        assert_eq!(Name::from_replacement_file("conduit_robot@arm%2Fleft"), None);
     }
 }

@@ -96,7 +96,7 @@ impl Observer {
             };
             match read {
                 Ok(meta) => {
-                    let lagged = meta.lost + std::mem::take(&mut self.unreported);
+                    let lagged = meta.lost.wrapping_add(std::mem::take(&mut self.unreported));
                     return Ok(Some(Observed {
                         sequence: meta.sequence,
                         timestamp: (meta.timestamp != 0).then(|| Duration::from_nanos(meta.timestamp)),
@@ -105,7 +105,7 @@ impl Observer {
                     }));
                 }
                 Err(ReadError::Lapped(lost)) => {
-                    self.unreported += lost;
+                    self.unreported = self.unreported.wrapping_add(lost);
                     return Ok(None);
                 }
                 Err(_) if self.region.is_superseded() && self.follow()? => {}

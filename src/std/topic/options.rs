@@ -15,7 +15,7 @@ pub(crate) fn default_domain() -> String {
 }
 
 /// How to open a [`Publisher`]: made by [`Publisher::options`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use = "options do nothing until `open`"]
 pub struct PublisherOptions<T: Payload + ?Sized> {
     domain: Option<String>,
@@ -31,6 +31,13 @@ pub struct PublisherOptions<T: Payload + ?Sized> {
     pub(super) memory_lock: bool,
     pub(super) any_owner: bool,
     payload: PhantomData<fn() -> Box<T>>,
+}
+
+// Derived, it would ask for payloads that can be cloned.
+impl<T: Payload + ?Sized> Clone for PublisherOptions<T> {
+    fn clone(&self) -> Self {
+        PublisherOptions { domain: self.domain.clone(), schema: self.schema.clone(), ..*self }
+    }
 }
 
 /// Everything about a topic that its creator decides.
@@ -218,7 +225,7 @@ pub(super) enum Patience {
 }
 
 /// How to open a [`Subscriber`]: made by [`Subscriber::options`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use = "options do nothing until `open`"]
 pub struct SubscriberOptions<T: Payload + ?Sized> {
     domain: Option<String>,
@@ -227,6 +234,13 @@ pub struct SubscriberOptions<T: Payload + ?Sized> {
     pub(super) patience: Patience,
     pub(super) any_owner: bool,
     payload: PhantomData<fn() -> Box<T>>,
+}
+
+// Derived, it would ask for payloads that can be cloned.
+impl<T: Payload + ?Sized> Clone for SubscriberOptions<T> {
+    fn clone(&self) -> Self {
+        SubscriberOptions { domain: self.domain.clone(), ..*self }
+    }
 }
 
 impl<T: Payload + ?Sized> SubscriberOptions<T> {

@@ -10,13 +10,13 @@ use super::message::{Message, Payload, bytes_of};
 use super::options::PublisherOptions;
 use super::region::{FrameView, Region, WordView, system_error};
 use super::takeover::take_topic;
-use super::{Error, Geometry, Schema};
+use super::{Error, Geometry, MAX_READERS, Schema};
 use crate::core::atomic::{Ordering, fence};
 use crate::core::ring::{FrameWriter, WordWriter, WriteError};
-use crate::std::futex::{self, Deadline, barrier};
+use crate::std::futex::{self, Deadline, Spin, barrier};
 use crate::std::shm;
 
-/// How long a blocked publisher sleeps before it asks whether the subscriber that holds it up still lives.
+/// How often a publisher that finds no room asks whether the subscriber that holds it up still lives.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
 
 /// The one publisher of a topic.
@@ -44,6 +44,9 @@ struct WritingEnd {
     sweep_due: u64,
     /// Skips that a look for dead subscribers has followed.
     swept_skips: u64,
+    spin: Spin,
+    /// When to ask next whether the subscriber that holds the publisher up still lives.
+    life_check: Deadline,
 }
 
 #[derive(Debug)]
@@ -341,6 +344,8 @@ impl WritingEnd {
             clock_due: futex::now().saturating_add(1_000_000_000),
             sweep_due: 0,
             swept_skips: 0,
+            spin: Spin::new(),
+            life_check: Deadline::after(Duration::ZERO),
             region,
         };
         end.sweep_dead();
@@ -530,6 +535,12 @@ impl WritingEnd {
                 Err(error) => error,
             };
         }
+        if error == WriteError::Full && self.look_for_dead_members() {
+            error = match self.has_room() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+        }
         let deadline = match patience {
             Patience::Until(deadline) => Some(deadline),
             Patience::OfTopic if self.region.geometry().overflow == Overflow::Block => None,
@@ -540,6 +551,21 @@ impl WritingEnd {
         }
         let page = self.region.writer_page();
         page.blocked.fetch_add(1, Ordering::Relaxed);
+        let mut spin = self.spin;
+        let mut room = Err(error);
+        spin.until(|| {
+            room = self.has_room();
+            room != Err(WriteError::Full)
+        });
+        self.spin = spin;
+        if room.is_ok() {
+            return Ok(());
+        }
+        // Slots that were stepped over may be what a sleeping subscriber has to hear of before it moves.
+        let messages = &self.region.wait_page().messages;
+        if messages.notify() {
+            futex::wake_all(messages.word());
+        }
         loop {
             let ticket = self.region.wait_page().space.prepare();
             match self.has_room() {
@@ -551,14 +577,24 @@ impl WritingEnd {
                 self.region.writer_page().rejected.fetch_add(1, Ordering::Relaxed);
                 return Err(Error::TimedOut { topic: self.region.name.to_string() });
             }
-            let life_check = Deadline::after(LIFE_CHECK);
-            futex::wait(self.region.wait_page().space.word(), ticket, futex::earlier(deadline, Some(life_check)));
-            if life_check.has_passed() {
-                if let Some(bit) = self.slowest_member() {
-                    self.region.sweep_if_dead(bit);
-                }
-            }
+            let until = futex::earlier(deadline, Some(self.life_check));
+            futex::wait(self.region.wait_page().space.word(), ticket, until);
+            self.look_for_dead_members();
         }
+    }
+
+    /// Asks whether the subscribers that hold the publisher up still live, unless it has asked just now. Returns whether
+    /// it found a dead one, which holds it up no longer.
+    fn look_for_dead_members(&mut self) -> bool {
+        if !self.life_check.has_passed() {
+            return false;
+        }
+        self.life_check = Deadline::after(LIFE_CHECK);
+        let dead = |end: &Self| end.slowest_member().is_some_and(|bit| end.region.sweep_if_dead(bit));
+        let found = dead(self);
+        // One that lives ends the search; so does corrupt memory that never says so.
+        let _ = found && (1..MAX_READERS).all(|_| dead(self));
+        found
     }
 
     fn has_room(&mut self) -> Result<(), WriteError> {
@@ -594,7 +630,7 @@ impl WritingEnd {
     fn look_for_dead_readers(&mut self) {
         if let Writer::Frames(writer) = &self.writer {
             self.swept_skips = writer.skips();
-            self.sweep_due = writer.position() + u64::from(self.region.geometry().capacity);
+            self.sweep_due = writer.position().wrapping_add(u64::from(self.region.geometry().capacity));
         }
         self.sweep_dead();
     }

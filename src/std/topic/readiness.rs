@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::multi_wait::{Bell, MultiWait};
 use super::subscriber::Attachment;
 use super::{Error, Payload, Sample, Subscriber};
-use crate::std::fork;
+use crate::std::fork::PerProcess;
 
 /// A [`Subscriber`] for async code, with any runtime.
 ///
@@ -180,15 +180,15 @@ struct Interest {
 /// The list of those who wait, and the bell of the thread that waits for them.
 #[derive(Debug)]
 struct Service {
-    generation: u32,
     bell: Arc<Bell>,
     armed: Vec<(u64, Arc<Attachment>, Target)>,
 }
 
-static SERVICE: Mutex<Option<Service>> = Mutex::new(None);
+/// `None` until somebody waits. A forked child begins without one.
+static SERVICE: PerProcess<Mutex<Option<Service>>> = PerProcess::new();
 
 fn service() -> MutexGuard<'static, Option<Service>> {
-    SERVICE.lock().unwrap_or_else(PoisonError::into_inner)
+    SERVICE.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Interest {
@@ -222,16 +222,15 @@ impl Drop for Interest {
 }
 
 impl Service {
-    /// The service of this process; a forked child starts its own.
+    /// The service of this process.
     fn running(guard: &mut Option<Service>) -> Result<&mut Service, Error> {
-        if guard.as_ref().is_none_or(|service| service.generation != fork::generation()) {
+        if guard.is_none() {
             let mut waiter = MultiWait::default();
             let bell = waiter.bell().clone();
             std::thread::Builder::new().name("conduit-ready".into()).spawn(move || serve(&mut waiter)).map_err(
                 |source| Error::System { action: "start a thread to wait for", path: "subscribers".into(), source },
             )?;
-            *guard = None;
-            return Ok(guard.insert(Service { generation: fork::generation(), bell, armed: Vec::new() }));
+            return Ok(guard.insert(Service { bell, armed: Vec::new() }));
         }
         Ok(guard.as_mut().expect("checked above"))
     }

@@ -66,7 +66,7 @@ impl Region {
         lock::try_lock(lock_file.as_fd(), lock::WRITER).map_err(system("lock"))?;
         let header = Header::new(geometry, schema, &name.domain, &name.topic, page, len);
         let all = 0..len;
-        let mapping = Mapping::new(file.as_fd(), len, std::slice::from_ref(&all)).map_err(system("map"))?;
+        let mapping = Mapping::new(file.as_fd(), len, std::slice::from_ref(&all), true).map_err(system("map"))?;
         let start = mapping.start().as_ptr();
         // SAFETY: the parts lie within the mapping, which nobody else has, and which is zeroed and page-aligned.
         unsafe {
@@ -103,6 +103,34 @@ impl Region {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(source) => Err(system_error("name", &self.name, source)),
+        }
+    }
+
+    /// Gives a created region the name of another. The caller holds the writer's byte of what has the name now, so that
+    /// nobody else does this at the same time.
+    pub(super) fn link_over(&self) -> Result<(), Error> {
+        let beside = self.name.replacement();
+        let failed = |source| system_error("name", &self.name, source);
+        loop {
+            match shm::link(self.file.as_fd(), beside.path()) {
+                Ok(()) => {}
+                // Left by a publisher that died between these two steps.
+                Err(Errno::EXIST) => match shm::unlink(beside.path()) {
+                    Ok(()) | Err(Errno::NOENT) => continue,
+                    Err(source) => return Err(failed(source)),
+                },
+                Err(source) => return Err(failed(source)),
+            }
+            match shm::rename(beside.path(), self.name.path()) {
+                Ok(()) => return Ok(()),
+                // Taken for a leftover by somebody who cleans up.
+                Err(Errno::NOENT) => {}
+                Err(source) => {
+                    // The error to tell of is the first.
+                    let _ = shm::unlink(beside.path());
+                    return Err(failed(source));
+                }
+            }
         }
     }
 
@@ -180,6 +208,19 @@ impl Region {
         self.writer_page().state.load(Ordering::Acquire) & SUPERSEDED != 0
     }
 
+    /// Whether a region has the name that this one lost, or something that keeps whoever follows it from going on.
+    pub(super) fn has_successor(&self) -> bool {
+        match Region::stat(&self.name) {
+            Ok(Some(named)) if named != self.identity() => match Region::open(&self.name, Role::Onlooker, true) {
+                // Superseded in its turn, if its publisher died before it could put another in its place.
+                Ok(region) => region.is_some_and(|region| !region.is_superseded()),
+                Err(_) => true,
+            },
+            Ok(_) => false,
+            Err(_) => true,
+        }
+    }
+
     /// Wakes everybody who sleeps on this topic, whether or not they said that they do.
     pub(super) fn wake_everybody(&self) {
         let wait = self.wait_page();
@@ -237,6 +278,12 @@ impl Region {
     /// writer's byte.
     pub(super) fn supersede(&self) {
         self.writer_page().state.fetch_or(SUPERSEDED, Ordering::AcqRel);
+        self.wake_everybody();
+    }
+
+    /// Takes [`supersede`](Region::supersede) back.
+    pub(super) fn revive(&self) {
+        self.writer_page().state.fetch_and(!SUPERSEDED, Ordering::AcqRel);
         self.wake_everybody();
     }
 
@@ -338,7 +385,11 @@ impl Candidate {
         let failed = |source| system_error("read", &self.name, source);
         let mut bytes = [0; size_of::<Header>()];
         // A size that changes under us is found when the file is mapped and used, or not at all: see the guarantees.
-        let len = fstat(&self.lock_file).map_err(failed)?.st_size as u64;
+        let stat = fstat(&self.lock_file).map_err(failed)?;
+        let len = stat.st_size as u64;
+        if (stat.st_blocks as u64).saturating_mul(512) < len {
+            return Err(wrong("parts of it have no memory, so it was not made as topics are".into()));
+        }
         if pread(&self.lock_file, &mut bytes, 0).map_err(failed)? != bytes.len() {
             return Err(wrong(format!("it ends after {len} bytes, within its header")));
         }
@@ -386,7 +437,9 @@ impl Candidate {
             Role::Observer => writable.push(pages(&parts.wait)),
             Role::Onlooker => {}
         }
-        let mapping = Mapping::new(map_file.as_fd(), parts.len, &writable).map_err(failed)?;
+        // Who only looks does so at a few pages of topics that may be large, or not what they say they are.
+        let present = matches!(role, Role::Publisher | Role::Subscriber);
+        let mapping = Mapping::new(map_file.as_fd(), parts.len, &writable, present).map_err(failed)?;
         let view = View::new(&mapping, &parsed.geometry, parts);
         let file = UnsharedFile::new(self.lock_file);
         Ok(Some(Region { name: self.name, parsed, schema, stat: self.stat, view, mapping, file }))

@@ -1,5 +1,6 @@
 //! Which topics there are, how they are, and removing those that nobody uses.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::name::Name;
@@ -31,6 +32,8 @@ pub struct TopicInfo {
     pub domain: String,
     /// The topic.
     pub topic: String,
+    /// Its file.
+    pub path: PathBuf,
     /// What was decided when it was created.
     pub geometry: Geometry,
     /// How its messages are to be read.
@@ -98,11 +101,16 @@ pub fn list(domain: Option<&str>) -> Result<Vec<(String, String)>, Error> {
 }
 
 fn names(domain: Option<&str>) -> Result<Vec<Name>, Error> {
+    names_by(domain, Name::from_file)
+}
+
+/// What the files of the directory stand for, as far as `name_of` knows.
+fn names_by(domain: Option<&str>, name_of: impl Fn(&str) -> Option<Name>) -> Result<Vec<Name>, Error> {
     let failed = |source| Error::System { action: "read", path: shm::DIRECTORY.into(), source };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(shm::DIRECTORY).map_err(failed)? {
         let file = entry.map_err(failed)?.file_name();
-        if let Some(name) = file.to_str().and_then(Name::from_file) {
+        if let Some(name) = file.to_str().and_then(&name_of) {
             if domain.is_none_or(|domain| domain == name.domain) {
                 names.push(name);
             }
@@ -150,6 +158,7 @@ fn look_at(region: &Region) -> TopicInfo {
     TopicInfo {
         domain: region.name.domain.clone(),
         topic: region.name.topic.clone(),
+        path: region.name.path().to_string_lossy().into_owned().into(),
         schema: region.schema.clone(),
         bytes: region.parsed.parts.len as u64,
         created: time(region.parsed.created),
@@ -192,7 +201,9 @@ pub struct Removed {
 /// [`Error::System`] if `/dev/shm` cannot be read. What cannot be removed is in the answer, with the reason.
 pub fn clean(domain: Option<&str>, dry_run: bool) -> Result<Vec<Removed>, Error> {
     let mut removed = Vec::new();
-    for name in names(domain)? {
+    // A publisher that dies while it replaces a topic may leave a second file.
+    let leftovers = names_by(domain, Name::from_replacement_file)?;
+    for name in names(domain)?.into_iter().chain(leftovers) {
         let (bytes, error) = match clean_one(&name, dry_run) {
             Ok(None) => continue,
             Ok(Some(bytes)) => (bytes, None),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::message::Payload;
 use super::region::FrameView;
 use super::subscriber::Attachment;
-use crate::core::atomic::Ordering;
+use crate::core::atomic::{Ordering, fence};
 use crate::core::ring::{FrameMemory, Meta, Pin, unpin};
 
 /// A received message: dereferences to the message, wherever it is.
@@ -39,8 +39,23 @@ enum Place {
 
 /// A pinned slot.
 struct Held {
-    attachment: Arc<Attachment>,
+    hold: Arc<Hold>,
     index: usize,
+}
+
+/// What each sample in place holds, and its subscriber: the count of its owners is the count of samples, plus 1.
+#[derive(Debug)]
+pub(super) struct Hold(pub(super) Arc<Attachment>);
+
+impl Hold {
+    /// How many samples are in use.
+    #[inline(always)]
+    pub(super) fn samples(this: &Arc<Self>) -> usize {
+        let samples = Arc::strong_count(this) - 1;
+        // Acquire: pairs with the Release with which a dropped sample gives up its count: its slot is let go.
+        fence(Ordering::Acquire);
+        samples
+    }
 }
 
 impl<T: Payload + ?Sized> Sample<T> {
@@ -58,16 +73,16 @@ impl<T: Payload + ?Sized> Sample<T> {
         Sample { place, copy, len, sequence, timestamp, lagged, payload: PhantomData }
     }
 
-    /// The caller has pinned the slot for `attachment`, and counted the sample.
+    /// The caller has pinned the slot for the owner of `hold`.
     #[inline(always)]
-    pub(super) fn pinned(attachment: Arc<Attachment>, pin: Pin) -> Self {
-        let place = Place::Slot(Held { attachment, index: pin.index });
+    pub(super) fn pinned(hold: Arc<Hold>, pin: Pin) -> Self {
+        let place = Place::Slot(Held { hold, index: pin.index });
         Sample::new(place, MaybeUninit::uninit(), pin.length, pin.sequence, pin.timestamp, pin.lost)
     }
 
     /// The same sample, telling of `more` lost messages.
     pub(super) fn with_more_lost(mut self, more: u64) -> Self {
-        self.lagged += more;
+        self.lagged = self.lagged.wrapping_add(more);
         self
     }
 
@@ -98,7 +113,7 @@ impl<T: Payload + ?Sized> Deref for Sample<T> {
     #[inline(always)]
     fn deref(&self) -> &T {
         let data = match &self.place {
-            Place::Slot(held) => FrameView(held.attachment.region.view()).payload(held.index).cast_const(),
+            Place::Slot(held) => FrameView(held.hold.0.region.view()).payload(held.index).cast_const(),
             Place::Inline => self.copy.as_ptr().cast(),
             Place::Heap(copy) => copy.as_ptr().cast(),
         };
@@ -128,10 +143,10 @@ impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Sample<T> {
 impl Drop for Held {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.attachment.region.is_ours() {
-            unpin(&FrameView(self.attachment.region.view()), self.index, self.attachment.bit);
-            // Release: the slot is let go before the next sample may be counted in its place.
-            self.attachment.held.fetch_sub(1, Ordering::Release);
+        let attachment = &self.hold.0;
+        if attachment.region.is_ours() {
+            // Before the count goes down, with the field: see `Hold::samples`.
+            unpin(&FrameView(attachment.region.view()), self.index, attachment.bit);
         }
     }
 }

@@ -10,9 +10,9 @@ use super::message::{Inline, Payload};
 use super::name::Name;
 use super::options::{Patience, SubscriberOptions};
 use super::region::{FrameView, Region, Role, WordView, system_error};
-use super::sample::Sample;
+use super::sample::{Hold, Sample};
 use super::{Error, Geometry, Schema, WriterState, watch};
-use crate::core::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::core::atomic::{AtomicU64, Ordering, fence};
 use crate::core::ring::{FrameReader, ReadError, Start, WordReader, is_pending};
 use crate::std::futex::{self, Deadline, Spin};
 use crate::std::lock;
@@ -25,6 +25,8 @@ use crate::std::lock;
 #[derive(Debug)]
 pub struct Subscriber<T: Payload + ?Sized> {
     attachment: Arc<Attachment>,
+    /// Counts the samples in place.
+    hold: Arc<Hold>,
     /// `attachment` again, for whoever waits on the subscriber's behalf.
     shared: Arc<Mutex<Arc<Attachment>>>,
     reader: Reader,
@@ -42,8 +44,6 @@ pub struct Subscriber<T: Payload + ?Sized> {
 pub(super) struct Attachment {
     pub(super) region: Region,
     pub(super) bit: u32,
-    /// Samples given out and not dropped. Incremented by the subscriber alone, decremented by whoever drops a sample.
-    pub(super) held: AtomicU32,
     /// The position of the next message, for whoever waits on the subscriber's behalf. Written by the subscriber.
     next: AtomicU64,
 }
@@ -90,6 +90,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         let (attachment, reader) = join(region, options.start, options.samples)?;
         Ok(Subscriber {
             shared: Arc::new(Mutex::new(attachment.clone())),
+            hold: Arc::new(Hold(attachment.clone())),
             attachment,
             reader,
             unreported: 0,
@@ -112,6 +113,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         self.attachment.region.check_ours()?;
         match self.take() {
             Ok(sample) => Ok(Some(sample)),
+            // Whoever polls should see the next message at once.
+            Err(ReadError::Empty) if self.is_idle() => Ok(None),
             Err(error) => self.try_recv_slow(error),
         }
     }
@@ -210,9 +213,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     pub fn wait_publisher_gone(&self, timeout: Duration) -> Result<bool, Error> {
         let region = &self.attachment.region;
         region.check_ours()?;
-        watch::watch_closes(&region.name)?;
-        let gone = || Ok((!region.has_publisher()).then_some(()));
-        Ok(watch::wait_until(&region.name, Some(Deadline::after(timeout)), gone)?.is_some())
+        watch::wait_publisher_gone(region, Deadline::after(timeout))
     }
 
     /// The place that this subscriber has now, wherever it moves on to.
@@ -225,7 +226,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     fn take(&mut self) -> Result<Sample<T>, ReadError> {
         let sample = match &mut self.reader {
             Reader::Words(reader) => copy_next::<T>(reader, &self.attachment)?,
-            Reader::Frames(reader) => pin_next::<T>(reader, &self.attachment, self.samples)?,
+            Reader::Frames(reader) => pin_next::<T>(reader, &self.hold, self.samples)?,
         };
         self.attachment.moved(&mut self.reader);
         Ok(if sample.lagged() | self.unreported == 0 { sample } else { self.account(sample) })
@@ -238,7 +239,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         while count < limit {
             let next = match &mut self.reader {
                 Reader::Words(reader) => copy_next::<T>(reader, &self.attachment),
-                Reader::Frames(reader) => pin_next::<T>(reader, &self.attachment, self.samples),
+                Reader::Frames(reader) => pin_next::<T>(reader, &self.hold, self.samples),
             };
             match next {
                 Ok(sample) if sample.lagged() | self.unreported == 0 => each(sample),
@@ -258,9 +259,21 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     #[cold]
     #[inline(never)]
     fn account(&mut self, sample: Sample<T>) -> Sample<T> {
-        self.lost += sample.lagged();
+        // Corrupt memory can make any loss up: it must not overflow.
+        self.lost = self.lost.wrapping_add(sample.lagged());
         self.attachment.entry_lost(self.lost);
         sample.with_more_lost(std::mem::take(&mut self.unreported))
+    }
+
+    /// Whether there is nothing to tell and nowhere to move on to, after a look that found nothing.
+    #[inline(always)]
+    fn is_idle(&self) -> bool {
+        let (position, moved) = match &self.reader {
+            Reader::Words(reader) => (reader.position(), reader.has_moved()),
+            Reader::Frames(reader) => (reader.position(), reader.has_moved()),
+        };
+        let told = self.attachment.next.load(Ordering::Relaxed);
+        position == told && !moved && !self.attachment.region.is_superseded()
     }
 
     /// What to do when there was no message.
@@ -274,8 +287,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                     return Err(Error::TooManySamples { topic, declared: self.samples });
                 }
                 ReadError::Lapped(lost) => {
-                    self.lost += lost;
-                    self.unreported += lost;
+                    self.lost = self.lost.wrapping_add(lost);
+                    self.unreported = self.unreported.wrapping_add(lost);
                     self.attachment.entry_lost(self.lost);
                     return Ok(None);
                 }
@@ -349,6 +362,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         let (attachment, reader) = join(region, start, self.samples)?;
         self.leave();
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = attachment.clone();
+        self.hold = Arc::new(Hold(attachment.clone()));
         (self.attachment, self.reader) = (attachment, reader);
         Ok(true)
     }
@@ -391,8 +405,7 @@ impl Attachment {
 
     /// Whether another region has taken this one's name, so that the subscriber would move on to it.
     pub(super) fn has_successor(&self) -> bool {
-        self.region.is_superseded()
-            && matches!(Region::stat(&self.region.name), Ok(Some(named)) if named != self.region.identity())
+        self.region.is_superseded() && self.region.has_successor()
     }
 
     /// Tells of the reader's position: whoever waits on the subscriber's behalf, people, and a publisher that waits.
@@ -461,19 +474,18 @@ fn copy_next<T: Payload + ?Sized>(
 #[inline(always)]
 fn pin_next<T: Payload + ?Sized>(
     reader: &mut FrameReader<FrameView>,
-    attachment: &Arc<Attachment>,
+    hold: &Arc<Hold>,
     samples: u32,
 ) -> Result<Sample<T>, ReadError> {
-    // Acquire: pairs with the Release of a dropped sample: its slot is let go.
-    if attachment.held.load(Ordering::Acquire) >= samples {
+    // Before the pin: see the protocol of the ring.
+    if Hold::samples(hold) >= samples as usize {
         return Err(ReadError::TooManySamples);
     }
     let pin = reader.pin()?;
-    attachment.held.fetch_add(1, Ordering::Relaxed);
-    let sample = Sample::pinned(attachment.clone(), pin);
+    let sample = Sample::pinned(hold.clone(), pin);
     if T::LEN.is_some_and(|len| len != pin.length) {
         // Not a message of this type, whatever the header says: corrupt, and so lost.
-        return Err(ReadError::Lapped(pin.lost + 1));
+        return Err(ReadError::Lapped(pin.lost.wrapping_add(1)));
     }
     Ok(sample)
 }
@@ -545,7 +557,7 @@ fn join(region: Region, start: Start, samples: u32) -> Result<(Arc<Attachment>, 
         }
     };
     entry.position.store(position, Ordering::Relaxed);
-    let attachment = Attachment { region, bit, held: AtomicU32::new(0), next: AtomicU64::new(position) };
+    let attachment = Attachment { region, bit, next: AtomicU64::new(position) };
     Ok((Arc::new(attachment), reader))
 }
 

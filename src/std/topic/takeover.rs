@@ -1,10 +1,9 @@
 //! Becoming the publisher of a topic: creating it, taking it over from the dead, or putting another in its place.
 
 use super::Error;
-use super::name::Name;
 use super::options::Wanted;
-use super::region::{Candidate, Region, Role, system_error};
-use crate::std::shm::{self, Access};
+use super::region::{Candidate, Region, Role};
+use crate::std::shm::Access;
 
 /// Creates the topic, or takes it over, or replaces one of another shape. Returns with the writer's byte taken.
 pub(super) fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> Result<Region, Error> {
@@ -36,10 +35,11 @@ pub(super) fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> 
         }
         // First the new one, which may fail, then the end of the old one.
         let region = Region::create(name, &wanted.geometry, &wanted.schema, permissions, first_sequence)?;
-        if let Some(replaced) = &replaced {
-            replaced.end(name)?;
-        }
-        if region.link()? {
+        let named = match replaced {
+            Some(replaced) => replaced.make_way(&region)?,
+            None => region.link()?,
+        };
+        if named {
             return Ok(region);
         }
     }
@@ -52,18 +52,24 @@ enum Replaced {
 }
 
 impl Replaced {
-    fn end(&self, name: &Name) -> Result<(), Error> {
-        let current = match self {
-            Replaced::Topic(region) => {
+    /// Has `region` take the name, which is never without a topic. `false` if this has lost the name meanwhile.
+    fn make_way(self, region: &Region) -> Result<bool, Error> {
+        match self {
+            Replaced::Topic(old) => {
+                if !old.is_current()? {
+                    return Ok(false);
+                }
                 // Before the name goes: whoever dies in between leaves a region that everybody knows to be over.
-                region.supersede();
-                region.is_current()?
+                old.supersede();
+                region.link_over().inspect_err(|_| old.revive())?;
             }
-            Replaced::Garbage(candidate) => candidate.is_current()?,
-        };
-        if current {
-            shm::unlink(name.path()).map_err(|source| system_error("remove", name, source))?;
+            Replaced::Garbage(old) => {
+                if !old.is_current()? {
+                    return Ok(false);
+                }
+                region.link_over()?;
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }

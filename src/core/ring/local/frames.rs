@@ -76,7 +76,7 @@ impl<T: Plain, const N: usize, const R: usize> FrameRing<T, N, R> {
         let mut headers = [const {
             FrameHeader {
                 stamp: native(0),
-                pins: native(0),
+                pins: CachePadded(native(0)),
                 sequence: native(0),
                 timestamp: native(0),
                 length: native(0),

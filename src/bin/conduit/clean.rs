@@ -1,0 +1,57 @@
+//! `conduit clean`: removes what nobody uses any more.
+
+use conduit::topic::clean;
+use serde_json::json;
+
+use crate::outcome::{Outcome, Result};
+use crate::output::{Out, note, print_json};
+use crate::{Context, units};
+
+/// Remove topics that have neither a publisher nor a subscriber
+///
+/// Nothing ever needs this: the next publisher takes over what is there. It sets memory free.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only say what would be removed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Topics of all domains
+    #[arg(long, conflicts_with = "domain")]
+    all_domains: bool,
+}
+
+pub fn run(args: &Args, context: &Context) -> Result {
+    let domain = (!args.all_domains).then_some(context.domain.as_str());
+    let found = clean(domain, args.dry_run)?;
+    let (removed, failed): (Vec<_>, Vec<_>) = found.into_iter().partition(|removed| removed.error.is_none());
+    let bytes: u64 = removed.iter().map(|removed| removed.bytes).sum();
+    if context.json {
+        let describe = |removed: &conduit::topic::Removed| {
+            let mut json = json!({ "topic": removed.topic, "domain": removed.domain, "bytes": removed.bytes });
+            if let Some(error) = &removed.error {
+                json["error"] = error.as_str().into();
+            }
+            json
+        };
+        print_json(&json!({
+            "dry_run": args.dry_run,
+            "removed": removed.iter().map(describe).collect::<Vec<_>>(),
+            "failed": failed.iter().map(describe).collect::<Vec<_>>(),
+            "bytes": bytes,
+        }))?;
+    } else {
+        let mut out = Out::new();
+        for removed in &removed {
+            let place = if removed.domain.is_empty() { String::new() } else { format!(" (domain {})", removed.domain) };
+            out.line(format_args!("{}{place}  {}", removed.topic, units::memory(removed.bytes)))?;
+        }
+        out.flush()?;
+        let topics = units::several(removed.len() as u64, "topic", "topics");
+        let verb = if args.dry_run { "would remove" } else { "removed" };
+        note(format_args!("{verb} {topics}, {}", units::memory(bytes)));
+    }
+    for failed in &failed {
+        note(format_args!("{}: {}", failed.topic, failed.error.as_deref().unwrap_or_default()));
+    }
+    Ok(if failed.is_empty() { Outcome::Done } else { Outcome::Degraded })
+}

@@ -1,0 +1,91 @@
+//! `conduit completions`: scripts with which a shell asks this program what may come next, live topic names included.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::CommandFactory;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{CompleteEnv, Shells};
+use serde_json::json;
+
+use crate::Context;
+use crate::outcome::{Failure, Outcome, Result};
+use crate::output::{Out, print_json};
+
+/// Names the shell that asks for completions.
+const VARIABLE: &str = "CONDUIT_COMPLETE";
+
+/// Print a script that completes commands, options and live topic names
+///
+/// bash:  echo 'source <(conduit completions bash)' >> ~/.bashrc
+/// zsh:   echo 'source <(conduit completions zsh)' >> ~/.zshrc
+/// fish:  conduit completions fish > ~/.config/fish/completions/conduit.fish
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The shell
+    #[arg(value_parser = ["bash", "zsh", "fish", "elvish", "powershell"])]
+    shell: String,
+}
+
+pub fn run<C: CommandFactory>(args: &Args, context: &Context) -> Result {
+    let unknown = || Failure::Usage(format!("no completions for {}", args.shell));
+    let shells = Shells::builtins();
+    let shell = shells.completer(&args.shell).ok_or_else(unknown)?;
+    let mut script = Vec::new();
+    shell.write_registration(VARIABLE, "conduit", "conduit", &this_program(), &mut script)?;
+    if context.json {
+        print_json(&json!({ "shell": args.shell, "script": String::from_utf8_lossy(&script) }))?;
+    } else {
+        let mut out = Out::new();
+        out.bytes(&script)?;
+        out.flush()?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// What the shell is to call: this program as it was called, but by a path that is good in every directory.
+fn this_program() -> String {
+    let called = std::env::args_os().next().unwrap_or_else(|| "conduit".into());
+    let path = match called.to_string_lossy().contains('/') {
+        true => std::env::current_exe().map_or(called, OsString::from),
+        false => called,
+    };
+    path.to_string_lossy().into_owned()
+}
+
+/// Answers a shell's question and ends the program, if this is one.
+pub fn answer_if_asked<C: CommandFactory>() {
+    if std::env::var_os(VARIABLE).is_some() {
+        CompleteEnv::with_factory(C::command).var(VARIABLE).complete();
+    }
+}
+
+/// Completes a topic.
+pub fn topics() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let Some(current) = current.to_str() else { return Vec::new() };
+        let known = conduit::topic::list(Some(&domain())).unwrap_or_default();
+        let topics = known.into_iter().map(|(_, topic)| topic).filter(|topic| topic.starts_with(current));
+        topics.map(CompletionCandidate::new).collect()
+    })
+}
+
+/// Completes a domain.
+pub fn domains() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let mut domains: Vec<_> = conduit::topic::list(None).unwrap_or_default().into_iter().map(|(domain, _)| domain).collect();
+        domains.dedup();
+        domains.into_iter().filter(|domain| !domain.is_empty()).map(CompletionCandidate::new).collect()
+    })
+}
+
+/// The domain of the command line that is being completed.
+fn domain() -> String {
+    let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let option = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--domain") {
+        Some("") => words.get(at + 1).cloned(),
+        Some(value) => value.strip_prefix('=').map(Into::into),
+        None => None,
+    });
+    option.or_else(|| std::env::var("CONDUIT_DOMAIN").ok()).unwrap_or_default()
+}

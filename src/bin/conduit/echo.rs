@@ -1,0 +1,323 @@
+//! `conduit echo`: shows messages as they come.
+//!
+//! A thread observes each topic; the main thread sleeps until topics come, the time is over, or a thread has something to
+//! say. Observers take no subscriber's place and cannot slow a publisher down.
+
+mod decoder;
+mod printer;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use conduit::Error;
+use conduit::topic::{Observer, Start};
+
+use crate::events::{Bell, Events, something_was_done};
+use crate::outcome::{Failure, Outcome, Result};
+use crate::output::note;
+use crate::patterns::{Pattern, topics_of};
+use crate::{Context, completions, units};
+
+use decoder::Decoder;
+use printer::{Message, Printer};
+
+/// Show messages as they come
+///
+/// Waits for topics that do not exist yet. Exits with 3 if messages were overwritten before they could be shown.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Topics, or patterns
+    #[arg(required = true, value_name = "TOPIC", add = completions::topics())]
+    topics: Vec<String>,
+    /// Stop after so many messages
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Give up when nothing has come for so long
+    #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
+    timeout: Option<Duration>,
+    /// Only this field, such as pose.position.x or joints[2]
+    #[arg(short, long, value_name = "PATH")]
+    field: Option<String>,
+    /// Show at most so many messages a second of each topic
+    #[arg(short, long, value_name = "HZ", value_parser = units::rate)]
+    rate: Option<f64>,
+    /// How to show them; --json is short for json
+    #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "json")]
+    format: Format,
+    /// Begin with the messages that are still there
+    #[arg(long)]
+    history: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One field a line; bytes that cannot be decoded as hex
+    Text,
+    /// One object a line
+    Json,
+    /// One row a message
+    Csv,
+    /// The bytes, and what they are in ASCII
+    Hex,
+    /// The bytes themselves, one message behind the other
+    Raw,
+}
+
+/// What the threads share.
+struct Shared {
+    domain: String,
+    field: Option<String>,
+    format: Format,
+    /// Time between two messages of a topic that are shown.
+    interval: Option<Duration>,
+    started: Instant,
+    /// When the last message came, in nanoseconds since `started`. Written by readers, Relaxed.
+    last: AtomicU64,
+    state: Mutex<State>,
+    bell: Bell,
+}
+
+/// How far it is.
+struct State {
+    printer: Printer,
+    shown: u64,
+    lost: u64,
+    limit: Option<u64>,
+    /// Why not to go on.
+    end: Option<Failure>,
+    /// Topics that are being read.
+    open: usize,
+    /// Topics that could not be read, or no longer.
+    failed: usize,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_done(&self) -> bool {
+        self.end.is_some() || self.limit.is_some_and(|limit| self.shown >= limit)
+    }
+}
+
+pub fn run(args: Args, context: &Context) -> Result {
+    let format = if context.json { Format::Json } else { args.format };
+    if args.field.is_some() && matches!(format, Format::Hex | Format::Raw) {
+        return Err(Failure::Usage("--field shows a decoded value: use the format text, json or csv".into()));
+    }
+    let mut events = Events::new()?;
+    let shared = Arc::new(Shared {
+        domain: context.domain.clone(),
+        field: args.field,
+        format,
+        interval: args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+        started: Instant::now(),
+        last: AtomicU64::new(0),
+        state: Mutex::new(State {
+            printer: Printer::new(format),
+            shown: 0,
+            lost: 0,
+            limit: args.count,
+            end: None,
+            open: 0,
+            failed: 0,
+        }),
+        bell: events.bell(),
+    });
+    events.watch_topics()?;
+    let mut topics = Topics { patterns: Pattern::all(&args.topics), known: HashSet::new(), shared: shared.clone() };
+    topics.open(if args.history { Start::Oldest } else { Start::New })?;
+    topics.say_what_is_awaited(context);
+    loop {
+        let quiet_since = shared.started + Duration::from_nanos(shared.last.load(Ordering::Relaxed));
+        let deadline = args.timeout.map(|timeout| quiet_since + timeout);
+        {
+            let mut state = shared.state();
+            if state.is_done() {
+                return end(&mut state, Outcome::Done);
+            }
+            if state.failed > 0 && state.open == 0 && !topics.may_come() {
+                let topics = units::several(state.failed as u64, "topic", "topics");
+                return Err(Failure::Failed(format!("could not read {topics}")));
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return end(&mut state, Outcome::TimedOut);
+            }
+        }
+        let woken = events.wait(&[], deadline)?;
+        if woken.interrupted {
+            let mut state = shared.state();
+            let outcome = if state.shown > 0 { Outcome::Done } else { Outcome::Interrupted };
+            return end(&mut state, outcome);
+        }
+        if woken.topics {
+            // Whatever is published on a topic that has just come came after this command.
+            topics.open(Start::Oldest)?;
+        }
+    }
+}
+
+/// What a run has come to; holding the state, so that no thread prints any more.
+fn end(state: &mut State, outcome: Outcome) -> Result {
+    state.limit = Some(0);
+    if let Some(failure) = state.end.take() {
+        return Err(failure);
+    }
+    state.printer.flush()?;
+    if outcome == Outcome::TimedOut {
+        note(format_args!("timed out after {}", units::several(state.shown, "message", "messages")));
+        return Ok(outcome);
+    }
+    if state.lost > 0 {
+        note(format_args!("lost {}", units::several(state.lost, "message", "messages")));
+        return Ok(Outcome::Degraded);
+    }
+    Ok(outcome)
+}
+
+/// Which topics to read, and which of them are.
+struct Topics {
+    patterns: Vec<Pattern>,
+    known: HashSet<String>,
+    shared: Arc<Shared>,
+}
+
+impl Topics {
+    /// Starts a thread for each topic that is wanted, there, and new.
+    fn open(&mut self, start: Start) -> Result<()> {
+        if !self.may_come() {
+            return Ok(());
+        }
+        let there = match self.patterns.iter().any(|pattern| matches!(pattern, Pattern::Glob(_))) {
+            true => topics_of(&self.shared.domain)?,
+            false => Vec::new(),
+        };
+        for pattern in &self.patterns {
+            let wanted = match pattern {
+                Pattern::Name(name) => vec![name],
+                glob => there.iter().filter(|topic| glob.matches(topic)).collect(),
+            };
+            for topic in wanted {
+                if self.known.contains(topic) {
+                    continue;
+                }
+                match Observer::open_in(&self.shared.domain, topic, start) {
+                    Ok(observer) => {
+                        self.known.insert(topic.clone());
+                        self.shared.state().open += 1;
+                        read_in_thread(observer, topic.clone(), self.shared.clone())?;
+                    }
+                    Err(Error::NotFound { .. }) => {}
+                    Err(error @ (Error::InvalidTopic { .. } | Error::InvalidDomain { .. })) => return Err(error.into()),
+                    Err(error) => {
+                        note(format_args!("{error}"));
+                        self.known.insert(topic.clone());
+                        self.shared.state().failed += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a topic that is not known yet would be read.
+    fn may_come(&self) -> bool {
+        self.patterns.iter().any(|pattern| match pattern {
+            Pattern::Name(name) => !self.known.contains(name),
+            Pattern::Glob(_) => true,
+        })
+    }
+
+    fn say_what_is_awaited(&self, context: &Context) {
+        for pattern in &self.patterns {
+            match pattern {
+                Pattern::Name(name) if !self.known.contains(name) => {
+                    note(format_args!("waiting for topic {name}{}", context.in_domain()));
+                }
+                Pattern::Glob(glob) if !self.known.iter().any(|topic| pattern.matches(topic)) => {
+                    note(format_args!("waiting for topics that match {glob}{}", context.in_domain()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn read_in_thread(mut observer: Observer, topic: String, shared: Arc<Shared>) -> Result<()> {
+    let read = move || {
+        let result = read(&mut observer, &topic, &shared);
+        let mut state = shared.state();
+        state.open -= 1;
+        match result {
+            Ok(()) => {}
+            // What is wrong with one topic is no reason to stop reading the others.
+            Err(Failure::Failed(reason)) => {
+                note(format_args!("{topic}: {reason}"));
+                state.failed += 1;
+            }
+            Err(failure) => {
+                state.end.get_or_insert(failure);
+            }
+        }
+        drop(state);
+        shared.bell.ring();
+    };
+    let thread = std::thread::Builder::new().name("echo".into()).spawn(read);
+    thread.map(drop).map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))
+}
+
+/// Shows messages of one topic until there are enough.
+fn read(observer: &mut Observer, topic: &str, shared: &Shared) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(3600);
+    let mut decoder = Decoder::new(observer.schema(), shared.field.as_deref(), shared.format)?;
+    let mut bytes = Vec::new();
+    let mut due = Instant::now();
+    loop {
+        let observed = match observer.try_next()? {
+            Some(observed) => observed,
+            None => {
+                shared.state().printer.flush()?;
+                match observer.next_timeout(LONG)? {
+                    Some(observed) => observed,
+                    None => continue,
+                }
+            }
+        };
+        let (sequence, timestamp, lost) = (observed.sequence, observed.timestamp, observed.lagged);
+        bytes.clear();
+        bytes.extend_from_slice(observed.data);
+        if decoder.schema() != observer.schema() {
+            decoder = Decoder::new(observer.schema(), shared.field.as_deref(), shared.format)?;
+        }
+        shared.last.store(shared.started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        let now = Instant::now();
+        let is_due = shared.interval.is_none() || now >= due;
+        let mut state = shared.state();
+        if state.is_done() {
+            return Ok(());
+        }
+        if lost > 0 {
+            note(format_args!("{topic}: lost {} before {sequence}", units::several(lost, "message", "messages")));
+            state.lost += lost;
+        }
+        if !is_due {
+            continue;
+        }
+        due = shared.interval.map_or(now, |interval| (due + interval).max(now + interval / 2));
+        let offset = observer.clock_offset();
+        let time = timestamp.and_then(|timestamp| Some(offset? + timestamp.as_nanos() as i128));
+        let body = decoder.decode(&bytes);
+        let message = Message { topic, sequence, timestamp, time, lost, bytes: &bytes, body: &body };
+        state.printer.message(&message, shared.field.as_deref())?;
+        state.shown += 1;
+        something_was_done();
+        if state.is_done() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a topic's bytes say, by its schema.
+
+use conduit::topic::Schema;
+use conduit::topic::decode::{self, Field, Format};
+use serde_json::{Map, Value};
+
+use super::Format as Shown;
+use crate::outcome::{Failure, Result};
+
+/// What a message says.
+pub enum Body {
+    Decoded(Value),
+    /// Nothing is known about its bytes.
+    Opaque,
+}
+
+/// Reads the messages of one schema.
+pub struct Decoder {
+    schema: Schema,
+    how: How,
+}
+
+enum How {
+    Plain(Box<Format>, Option<Field>),
+    Json(Option<String>),
+    Opaque,
+}
+
+impl Decoder {
+    pub fn new(schema: &Schema, field: Option<&str>, shown: Shown) -> Result<Self> {
+        let how = match schema.message_encoding.as_str() {
+            _ if matches!(shown, Shown::Hex | Shown::Raw) => How::Opaque,
+            "json" => How::Json(field.map(Into::into)),
+            _ => match (Format::of(schema), field) {
+                (Ok(format), field) => {
+                    let field = field.map(|path| format.field(path)).transpose()?;
+                    How::Plain(Box::new(format), field)
+                }
+                (Err(_), None) => How::Opaque,
+                (Err(error), Some(field)) if schema.is_opaque() => {
+                    let _ = error;
+                    return Err(Failure::Usage(format!("there is no field {field}: the topic carries opaque bytes")));
+                }
+                (Err(error), Some(field)) => {
+                    return Err(Failure::Usage(format!("there is no field {field} to be had: {error}")));
+                }
+            },
+        };
+        Ok(Decoder { schema: schema.clone(), how })
+    }
+
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    pub fn decode(&self, bytes: &[u8]) -> Body {
+        let decoded = match &self.how {
+            How::Plain(format, field) => {
+                let value = match field {
+                    Some(field) => format.decode_field(*field, bytes),
+                    None => format.decode(bytes),
+                };
+                value.ok().map(to_json)
+            }
+            How::Json(field) => {
+                let value: Option<Value> = serde_json::from_slice(bytes).ok();
+                value.map(|value| match field {
+                    Some(path) => lookup(&value, path).cloned().unwrap_or_default(),
+                    None => value,
+                })
+            }
+            How::Opaque => None,
+        };
+        decoded.map_or(Body::Opaque, Body::Decoded)
+    }
+}
+
+fn to_json(value: decode::Value<'_>) -> Value {
+    match value {
+        decode::Value::Bool(value) => value.into(),
+        decode::Value::Unsigned(value) => value.into(),
+        decode::Value::Signed(value) => value.into(),
+        // By their text: it is the shortest that means this float, and the names of those that JSON has no numbers for.
+        decode::Value::Float32(_) | decode::Value::Float64(_) => {
+            serde_json::from_str(&value.to_string()).unwrap_or_default()
+        }
+        decode::Value::Array(array) => array.iter().map(to_json).collect(),
+        decode::Value::Struct(fields) => {
+            let fields = fields.fields().map(|(name, value)| (name.into(), to_json(value)));
+            Value::Object(fields.collect::<Map<_, _>>())
+        }
+    }
+}
+
+/// What a path such as `pose.x` or `joints[2]` leads to.
+fn lookup<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    let mut value = value;
+    for segment in path.split('.') {
+        let (name, indices) = segment.split_at(segment.find('[').unwrap_or(segment.len()));
+        value = value.get(name)?;
+        for index in indices.split_terminator(']') {
+            value = value.get(index.strip_prefix('[')?.parse::<usize>().ok()?)?;
+        }
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_into_json() {
+        let value: Value = serde_json::from_str(r#"{"a": {"b": [1, [2, 3]]}, "c": 4}"#).unwrap();
+        let found = |path| lookup(&value, path).map(Value::to_string);
+        assert_eq!(found("c").as_deref(), Some("4"));
+        assert_eq!(found("a.b[0]").as_deref(), Some("1"));
+        assert_eq!(found("a.b[1][1]").as_deref(), Some("3"));
+        for path in ["", "x", "c.d", "a.b[2]", "a.b[x]", "a.b0]", "c[0]"] {
+            assert_eq!(found(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn single_precision_stays_as_short_as_it_was_written() {
+        let format = Format::parse("t/T", "float32[3] x").unwrap();
+        let bytes = format.encode(r#"{"x": [0.1, "NaN", 1e30]}"#).unwrap();
+        assert_eq!(to_json(format.decode(&bytes).unwrap()).to_string(), r#"{"x":[0.1,"NaN",1e+30]}"#);
+    }
+}

@@ -1,0 +1,243 @@
+//! Writing messages in the format that is asked for.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::Format;
+use super::decoder::Body;
+use crate::outcome::{Failure, Result};
+use crate::output::Out;
+use crate::units;
+
+/// Elements of an array that are shown in text.
+const MOST_ELEMENTS: usize = 64;
+
+/// A message to be shown.
+pub struct Message<'a> {
+    pub topic: &'a str,
+    pub sequence: u64,
+    /// On the monotonic clock.
+    pub timestamp: Option<Duration>,
+    /// Nanoseconds since 1970.
+    pub time: Option<i128>,
+    pub lost: u64,
+    pub bytes: &'a [u8],
+    pub body: &'a Body,
+}
+
+pub struct Printer {
+    out: Out,
+    format: Format,
+    /// Of the first row, for all rows.
+    columns: Option<Vec<String>>,
+}
+
+impl Printer {
+    pub fn new(format: Format) -> Self {
+        Printer { out: Out::new(), format, columns: None }
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush()
+    }
+
+    pub fn message(&mut self, message: &Message<'_>, field: Option<&str>) -> Result<()> {
+        match self.format {
+            Format::Raw => self.out.bytes(message.bytes),
+            Format::Json => self.json(message),
+            Format::Csv => self.csv(message, field),
+            Format::Hex => {
+                self.head(message)?;
+                self.hex(message.bytes)
+            }
+            Format::Text => match message.body {
+                Body::Decoded(value) if field.is_some() && !value.is_object() => self.out.line(inline(value)),
+                Body::Decoded(value) => {
+                    self.head(message)?;
+                    self.text(value)
+                }
+                Body::Opaque => {
+                    self.head(message)?;
+                    self.hex(message.bytes)
+                }
+            },
+        }
+    }
+
+    fn head(&mut self, message: &Message<'_>) -> Result<()> {
+        let mut head = format!("--- {} #{}", message.topic, message.sequence);
+        if let Some(time) = message.time {
+            head.push_str(&format!("  {}", units::utc(time)));
+        }
+        head.push_str(&format!("  {} B", message.bytes.len()));
+        if message.lost > 0 {
+            head.push_str(&format!("  after {} lost", message.lost));
+        }
+        self.out.line(self.out.style.dim(head))
+    }
+
+    fn json(&mut self, message: &Message<'_>) -> Result<()> {
+        let mut object = json!({
+            "topic": message.topic,
+            "sequence": message.sequence,
+            "time": message.time.map(units::utc),
+            "timestamp": message.timestamp.map(|timestamp| timestamp.as_nanos() as u64),
+            "lost": message.lost,
+            "size": message.bytes.len(),
+        });
+        match message.body {
+            Body::Decoded(value) => object["data"] = value.clone(),
+            Body::Opaque => object["hex"] = hex(message.bytes).into(),
+        }
+        self.out.json(&object)
+    }
+
+    fn csv(&mut self, message: &Message<'_>, field: Option<&str>) -> Result<()> {
+        let mut cells = Vec::new();
+        match message.body {
+            Body::Decoded(value) if !value.is_object() => flatten(value, field.unwrap_or("value").into(), &mut cells),
+            Body::Decoded(value) => flatten(value, field.unwrap_or_default().into(), &mut cells),
+            Body::Opaque => cells.push(("hex".into(), hex(message.bytes))),
+        }
+        let names: Vec<_> = cells.iter().map(|(name, _)| name.clone()).collect();
+        match &self.columns {
+            None => {
+                let head: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+                self.out.line(format_args!("topic,sequence,time,lost,{}", head.join(",")))?;
+                self.columns = Some(names);
+            }
+            Some(columns) if *columns == names => {}
+            Some(_) => {
+                return Err(Failure::Usage(format!(
+                    "{} has other columns than the messages before: show one topic, or --field, or --format json",
+                    message.topic
+                )));
+            }
+        }
+        let time = message.time.map(units::utc).unwrap_or_default();
+        let cells: Vec<_> = cells.iter().map(|(_, cell)| quoted(cell)).collect();
+        let (topic, sequence, lost) = (message.topic, message.sequence, message.lost);
+        self.out.line(format_args!("{topic},{sequence},{time},{lost},{}", cells.join(",")))
+    }
+
+    fn text(&mut self, value: &Value) -> Result<()> {
+        match value {
+            Value::Object(fields) => self.fields(fields, 0, ""),
+            value => self.out.line(inline(value)),
+        }
+    }
+
+    /// Writes fields one a line; the first line begins with `lead`, which is as wide as the indentation.
+    fn fields(&mut self, fields: &Map<String, Value>, indent: usize, lead: &str) -> Result<()> {
+        for (at, (name, value)) in fields.iter().enumerate() {
+            let lead = if at == 0 && !lead.is_empty() { lead.into() } else { " ".repeat(indent) };
+            let name = plain_name(name);
+            match value {
+                Value::Object(inner) if !inner.is_empty() => {
+                    self.out.line(format_args!("{lead}{name}:"))?;
+                    self.fields(inner, indent + 2, "")?;
+                }
+                Value::Array(elements) if elements.iter().any(is_deep) => {
+                    self.out.line(format_args!("{lead}{name}:"))?;
+                    self.elements(elements, indent)?;
+                }
+                value => self.out.line(format_args!("{lead}{name}: {}", inline(value)))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn elements(&mut self, elements: &[Value], indent: usize) -> Result<()> {
+        let lead = format!("{}- ", " ".repeat(indent));
+        for element in elements.iter().take(MOST_ELEMENTS) {
+            match element {
+                Value::Object(fields) if !fields.is_empty() => self.fields(fields, indent + 2, &lead)?,
+                value => self.out.line(format_args!("{lead}{}", inline(value)))?,
+            }
+        }
+        if elements.len() > MOST_ELEMENTS {
+            self.out.line(format_args!("{lead}... ({} in all)", elements.len()))?;
+        }
+        Ok(())
+    }
+
+    /// Offset, sixteen bytes, and what they are in ASCII. Lines that repeat the one before become one `*`.
+    fn hex(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut before: Option<&[u8]> = None;
+        let mut skipping = false;
+        for (at, row) in bytes.chunks(16).enumerate() {
+            if before == Some(row) && (at + 1) * 16 < bytes.len() {
+                if !skipping {
+                    self.out.line("*")?;
+                }
+                skipping = true;
+                continue;
+            }
+            (before, skipping) = (Some(row), false);
+            let mut digits = String::new();
+            for (at, byte) in row.iter().enumerate() {
+                digits.push_str(if at == 8 { "  " } else { " " });
+                digits.push_str(&format!("{byte:02x}"));
+            }
+            let ascii = row.iter().map(|&byte| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '.' });
+            self.out.line(format_args!("{:08x} {digits:49}  |{}|", at * 16, ascii.collect::<String>()))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_deep(value: &Value) -> bool {
+    matches!(value, Value::Object(_) | Value::Array(_))
+}
+
+/// A value on one line. Strings keep their quotation marks and escapes, so that none can reach into the terminal.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Array(elements) if elements.len() > MOST_ELEMENTS => {
+            let shown: Vec<_> = elements.iter().take(MOST_ELEMENTS).map(inline).collect();
+            format!("[{}, ... ({} in all)]", shown.join(", "), elements.len())
+        }
+        Value::Array(elements) => format!("[{}]", elements.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::String(text) => safe(text),
+        value => value.to_string(),
+    }
+}
+
+/// A string in quotation marks, without control characters of any kind.
+fn safe(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    // JSON leaves the C1 control characters as they are.
+    quoted.chars().map(|c| if c.is_control() { format!("\\u{:04x}", c as u32) } else { c.into() }).collect()
+}
+
+fn plain_name(name: &str) -> String {
+    let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_plain { name.into() } else { safe(name) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The numbers, words and truth values of a message, each with its path.
+fn flatten(value: &Value, path: String, cells: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(value, path, cells);
+            }
+        }
+        Value::Array(elements) => {
+            elements.iter().enumerate().for_each(|(at, value)| flatten(value, format!("{path}[{at}]"), cells));
+        }
+        Value::Null => cells.push((path, String::new())),
+        Value::String(text) => cells.push((path, text.clone())),
+        value => cells.push((path, value.to_string())),
+    }
+}
+
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.into() }
+}

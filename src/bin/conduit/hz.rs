@@ -1,0 +1,374 @@
+//! `conduit hz`: how often messages come, how evenly, how late, and how many are lost.
+//!
+//! A thread observes each topic and keeps what it saw; the main thread reports on it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use conduit::Error;
+use conduit::topic::{Observer, Start};
+use serde_json::{Value, json};
+
+use crate::events::{Events, something_was_done};
+use crate::outcome::{Failure, Outcome, Result};
+use crate::output::{Out, note};
+use crate::patterns::{Pattern, topics_of};
+use crate::stats::{Histogram, Spread, percentile};
+use crate::{Context, completions, units};
+
+/// Measure rate, jitter, latency, bytes and loss
+///
+/// Rate and jitter are those of publishing where messages have timestamps, else those of their arrival here. Latency is
+/// the time from publishing to here. The last lines are about the whole time.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Topics, or patterns
+    #[arg(required = true, value_name = "TOPIC", add = completions::topics())]
+    topics: Vec<String>,
+    /// Measure over the last so many messages [default: those since the last report]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=10_000_000))]
+    window: Option<u32>,
+    /// Stop after this time
+    #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
+    duration: Option<Duration>,
+}
+
+/// Time between two reports.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Messages kept for a report where no window is asked for.
+const MOST_KEPT: usize = 1 << 20;
+
+/// Of one message.
+#[derive(Clone, Copy)]
+struct Sample {
+    /// Of arrival, on the monotonic clock in nanoseconds.
+    arrived: u64,
+    published: Option<u64>,
+    bytes: u64,
+    /// Messages lost before this one.
+    lost: u64,
+}
+
+impl Sample {
+    fn time(&self) -> u64 {
+        self.published.unwrap_or(self.arrived)
+    }
+
+    fn latency(&self) -> Option<u64> {
+        Some(self.arrived.saturating_sub(self.published?))
+    }
+
+    /// Time since the message before; `None` if there were others between them, which are lost.
+    fn interval(&self, before: &Sample) -> Option<f64> {
+        (self.lost == 0).then(|| self.time().saturating_sub(before.time()) as f64)
+    }
+}
+
+/// What a topic's thread has seen.
+struct Seen {
+    /// The last messages: as many as were asked for, or those since the last report and the one before.
+    recent: VecDeque<Sample>,
+    window: Option<usize>,
+    fresh: u64,
+    fresh_lost: u64,
+    // Over the whole time:
+    count: u64,
+    bytes: u64,
+    lost: u64,
+    first: Option<Sample>,
+    last: Option<Sample>,
+    intervals: Spread,
+    latencies: Histogram,
+    failed: bool,
+}
+
+impl Seen {
+    fn new(window: Option<u32>) -> Self {
+        Seen {
+            recent: VecDeque::new(),
+            window: window.map(|window| window as usize),
+            fresh: 0,
+            fresh_lost: 0,
+            count: 0,
+            bytes: 0,
+            lost: 0,
+            first: None,
+            last: None,
+            intervals: Spread::default(),
+            latencies: Histogram::new(),
+            failed: false,
+        }
+    }
+
+    fn add(&mut self, sample: Sample) {
+        if let Some(interval) = self.last.as_ref().and_then(|last| sample.interval(last)) {
+            self.intervals.add(interval);
+        }
+        if let Some(latency) = sample.latency() {
+            self.latencies.add(latency);
+        }
+        if self.recent.len() == self.window.unwrap_or(MOST_KEPT) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(sample);
+        self.fresh += 1;
+        self.fresh_lost += sample.lost;
+        self.count += 1;
+        self.bytes += sample.bytes;
+        self.lost += sample.lost;
+        self.first.get_or_insert(sample);
+        self.last = Some(sample);
+    }
+
+    /// What has come since the last report, or the window.
+    fn report(&mut self) -> Report {
+        let mut report = Report { lost: std::mem::take(&mut self.fresh_lost), ..Report::default() };
+        if std::mem::take(&mut self.fresh) == 0 {
+            report.rate = Some(0.0);
+            report.bytes = Some(0.0);
+            return report;
+        }
+        for (before, after) in self.recent.iter().zip(self.recent.iter().skip(1)) {
+            if let Some(interval) = after.interval(before) {
+                report.intervals.add(interval);
+            }
+        }
+        let mut latencies: Vec<u64> = self.recent.iter().filter_map(Sample::latency).collect();
+        latencies.sort_unstable();
+        report.latency = [0.5, 0.99, 1.0].map(|share| percentile(&latencies, share));
+        report.count = self.recent.len() as u64;
+        let later = || self.recent.iter().skip(1);
+        let messages = later().map(|sample| 1 + sample.lost).sum();
+        let bytes = later().map(|sample| sample.bytes).sum();
+        report.set_rates(self.recent.front(), self.recent.back(), messages, bytes);
+        if self.window.is_none() {
+            self.recent.drain(..self.recent.len() - 1);
+        }
+        report
+    }
+
+    fn total(&self) -> Report {
+        let mut report = Report { count: self.count, lost: self.lost, intervals: self.intervals, ..Report::default() };
+        let (messages, bytes) = match &self.first {
+            Some(first) => (self.count - 1 + self.lost - first.lost, self.bytes - first.bytes),
+            None => (0, 0),
+        };
+        report.set_rates(self.first.as_ref(), self.last.as_ref(), messages, bytes);
+        report.latency = [self.latencies.percentile(0.5), self.latencies.percentile(0.99), self.latencies.max()];
+        report
+    }
+}
+
+/// Figures about some messages.
+#[derive(Default)]
+struct Report {
+    count: u64,
+    lost: u64,
+    rate: Option<f64>,
+    bytes: Option<f64>,
+    intervals: Spread,
+    /// p50, p99, max.
+    latency: [Option<u64>; 3],
+}
+
+impl Report {
+    /// From the messages after the first: lost ones were published, too.
+    fn set_rates(&mut self, first: Option<&Sample>, last: Option<&Sample>, messages: u64, bytes: u64) {
+        let span = last.zip(first).and_then(|(last, first)| last.time().checked_sub(first.time()));
+        if let Some(span) = span.filter(|span| *span > 0) {
+            self.rate = Some(messages as f64 * 1e9 / span as f64);
+            self.bytes = Some(bytes as f64 * 1e9 / span as f64);
+        }
+    }
+
+    fn json(&self, topic: &str, total: bool) -> Value {
+        json!({
+            "topic": topic,
+            "total": total,
+            "messages": self.count,
+            "lost": self.lost,
+            "rate": self.rate,
+            "bytes_per_second": self.bytes,
+            "period_ns": {
+                "mean": self.intervals.mean(),
+                "min": self.intervals.min(),
+                "max": self.intervals.max(),
+                "jitter": self.intervals.deviation(),
+            },
+            "latency_ns": { "p50": self.latency[0], "p99": self.latency[1], "max": self.latency[2] },
+        })
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let time = |value: Option<f64>| value.map_or("-".into(), units::time);
+        let latency = self.latency.map(|value| time(value.map(|value| value as f64)));
+        [
+            self.rate.map_or("-".into(), units::hertz),
+            format!("{} .. {}", time(self.intervals.min()), time(self.intervals.max())),
+            time(self.intervals.deviation()),
+            latency.join(" / "),
+            self.bytes.map_or("-".into(), |bytes| format!("{}/s", units::bytes(bytes))),
+            units::count(self.lost),
+        ]
+    }
+}
+
+pub fn run(args: &Args, context: &Context) -> Result {
+    let mut events = Events::new()?;
+    events.watch_topics()?;
+    let mut topics = Topics {
+        patterns: Pattern::all(&args.topics),
+        domain: context.domain.clone(),
+        window: args.window,
+        seen: BTreeMap::new(),
+    };
+    topics.open(Start::New)?;
+    if topics.seen.is_empty() {
+        note(format_args!("waiting for {}{}", args.topics.join(", "), context.in_domain()));
+    }
+    let start = Instant::now();
+    let end = args.duration.map(|duration| start + duration);
+    let mut due = start + INTERVAL;
+    let mut out = Out::new();
+    let mut has_head = false;
+    loop {
+        let woken = events.wait(&[], Some(end.map_or(due, |end| end.min(due))))?;
+        let now = Instant::now();
+        let is_over = woken.interrupted || end.is_some_and(|end| end <= now);
+        if woken.topics {
+            topics.open(Start::New)?;
+        }
+        if due <= now && !is_over {
+            due = now.max(due + INTERVAL);
+            for (topic, seen) in &topics.seen {
+                let report = lock(seen).report();
+                show(&mut out, context, topic, &report, false, &mut has_head)?;
+                something_was_done();
+            }
+            out.flush()?;
+        }
+        if is_over {
+            return topics.end(out, context, has_head, woken.interrupted);
+        }
+        if !topics.seen.is_empty() && topics.seen.values().all(|seen| lock(seen).failed) {
+            return Err(Failure::Failed("no topic can be read".into()));
+        }
+    }
+}
+
+fn show(out: &mut Out, context: &Context, topic: &str, report: &Report, total: bool, has_head: &mut bool) -> Result<()> {
+    if context.json {
+        return out.json(&report.json(topic, total));
+    }
+    if !*has_head {
+        *has_head = true;
+        let head = row("TOPIC", &["RATE", "PERIOD", "JITTER", "LATENCY p50 / p99 / max", "BYTES", "LOST"].map(Into::into));
+        out.line(out.style.bold(head))?;
+    }
+    let line = row(topic, &report.cells());
+    out.line(if total { out.style.bold(format!("{line}  total of {}", units::count(report.count))) } else { line })
+}
+
+fn row(topic: &str, cells: &[String; 6]) -> String {
+    let [rate, period, jitter, latency, bytes, lost] = cells;
+    format!("{topic:20}  {rate:>10}  {period:>20}  {jitter:>8}  {latency:>29}  {bytes:>11}  {lost:>6}")
+}
+
+type Shared = Arc<Mutex<Seen>>;
+
+fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Topics {
+    patterns: Vec<Pattern>,
+    domain: String,
+    window: Option<u32>,
+    seen: BTreeMap<String, Shared>,
+}
+
+impl Topics {
+    /// Starts a thread for each topic that is wanted, there, and new.
+    fn open(&mut self, start: Start) -> Result<()> {
+        for pattern in &self.patterns {
+            let wanted: Vec<String> = match pattern {
+                Pattern::Name(name) => vec![name.clone()],
+                glob => topics_of(&self.domain)?.into_iter().filter(|topic| glob.matches(topic)).collect(),
+            };
+            for topic in wanted {
+                if self.seen.contains_key(&topic) {
+                    continue;
+                }
+                match Observer::open_in(&self.domain, &topic, start) {
+                    Ok(observer) => {
+                        let seen = Arc::new(Mutex::new(Seen::new(self.window)));
+                        measure_in_thread(observer, topic.clone(), seen.clone())?;
+                        self.seen.insert(topic, seen);
+                    }
+                    Err(Error::NotFound { .. }) => {}
+                    Err(error @ (Error::InvalidTopic { .. } | Error::InvalidDomain { .. })) => return Err(error.into()),
+                    Err(error) if matches!(pattern, Pattern::Glob(_)) => {
+                        note(format_args!("{error}"));
+                        let seen = Seen { failed: true, ..Seen::new(None) };
+                        self.seen.insert(topic, Arc::new(Mutex::new(seen)));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, mut out: Out, context: &Context, mut has_head: bool, interrupted: bool) -> Result {
+        let (mut messages, mut lost) = (0, 0);
+        for (topic, seen) in &self.seen {
+            let total = lock(seen).total();
+            messages += total.count;
+            lost += total.lost;
+            show(&mut out, context, topic, &total, true, &mut has_head)?;
+        }
+        out.flush()?;
+        Ok(match (messages, lost) {
+            (0, _) if interrupted => Outcome::Interrupted,
+            (0, _) => {
+                note(format_args!("no message came"));
+                Outcome::TimedOut
+            }
+            (_, 0) => Outcome::Done,
+            (_, _) => Outcome::Degraded,
+        })
+    }
+}
+
+fn measure_in_thread(mut observer: Observer, topic: String, seen: Shared) -> Result<()> {
+    let measure = move || {
+        if let Err(error) = measure(&mut observer, &seen) {
+            note(format_args!("{topic}: {error}"));
+            lock(&seen).failed = true;
+        }
+    };
+    let thread = std::thread::Builder::new().name("hz".into()).spawn(measure);
+    thread.map(drop).map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))
+}
+
+fn measure(observer: &mut Observer, seen: &Shared) -> std::result::Result<(), Error> {
+    const LONG: Duration = Duration::from_secs(3600);
+    loop {
+        let Some(observed) = observer.next_timeout(LONG)? else { continue };
+        let sample = Sample {
+            arrived: monotonic_now(),
+            published: observed.timestamp.map(|timestamp| timestamp.as_nanos() as u64),
+            bytes: observed.data.len() as u64,
+            lost: observed.lagged,
+        };
+        lock(seen).add(sample);
+    }
+}
+
+/// The clock of timestamps, in nanoseconds.
+pub fn monotonic_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,346 @@
+//! `conduit pub`: publishes from the command line.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use conduit::topic::decode::Format;
+use conduit::topic::{
+    Geometry, Imu, Payload, PublisherOptions, Quaternion, Schema, SlotKind, Time, Timestamps, Vector3, inspect,
+};
+use conduit::{Error, Publisher};
+use serde_json::{Value, json};
+
+use crate::events::{Events, something_was_done};
+use crate::outcome::{Failure, Outcome, Result};
+use crate::output::{note, print_json};
+use crate::{Context, completions, units};
+
+/// Publish messages
+///
+/// Text is published as the bytes it is. With a message type, or on a topic that has one, it is JSON:
+/// `conduit pub imu --type imu '{"angular_velocity": {"z": 0.1}}'`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The topic
+    #[arg(add = completions::topics())]
+    topic: String,
+    /// The message; `-` publishes each line of standard input
+    data: Option<String>,
+    /// bytes, hex, json, or a message type: time, vector3, quaternion, imu [default: the topic's]
+    #[arg(short = 't', long = "type", value_name = "TYPE", add = clap_complete::engine::ArgValueCandidates::new(type_candidates))]
+    kind: Option<String>,
+    /// Publish so many a second: the message again and again, or the lines one by one
+    #[arg(short, long, value_name = "HZ", value_parser = units::rate)]
+    rate: Option<f64>,
+    /// Stop after so many messages [default: 1, or all lines, or no end with --rate]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Longest message of a new topic [default: 4096, or what the first message needs]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    max_len: Option<usize>,
+    /// Messages that a new topic holds [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    depth: Option<u32>,
+}
+
+fn type_candidates() -> Vec<clap_complete::CompletionCandidate> {
+    let others = ["bytes", "hex", "json"].into_iter().map(String::from);
+    others.chain(known_types().into_iter().map(|(name, _)| name)).map(clap_complete::CompletionCandidate::new).collect()
+}
+
+/// What the text of a message is.
+enum Kind {
+    Bytes,
+    Hex,
+    Json(Schema),
+    Plain(Box<Format>, Schema),
+}
+
+/// The message types that come with the crate, by their short names.
+fn known_types() -> Vec<(String, Schema)> {
+    [<Time as Payload>::schema(), <Vector3 as Payload>::schema(), <Quaternion as Payload>::schema(), <Imu as Payload>::schema()]
+        .into_iter()
+        .map(|schema| (schema.name.rsplit('/').next().unwrap_or_default().to_lowercase(), schema))
+        .collect()
+}
+
+impl Kind {
+    /// What is asked for, or what the topic has.
+    fn new(asked: Option<&str>, there: Option<&Schema>) -> Result<Self> {
+        let Some(asked) = asked else {
+            return match there {
+                Some(schema) if schema.message_encoding == "json" => Ok(Kind::Json(schema.clone())),
+                Some(schema) if schema.message_encoding == "cdr" => Self::plain(schema),
+                _ => Ok(Kind::Bytes),
+            };
+        };
+        match asked {
+            "bytes" => return Ok(Kind::Bytes),
+            "hex" => return Ok(Kind::Hex),
+            "json" => return Ok(Kind::Json(Schema { message_encoding: "json".into(), ..Schema::opaque() })),
+            _ => {}
+        }
+        if let Some(schema) = there.filter(|schema| schema.name == asked) {
+            return Self::plain(schema);
+        }
+        let known = known_types();
+        let is_meant = |(name, schema): &&(String, Schema)| name.eq_ignore_ascii_case(asked) || schema.name == asked;
+        match known.iter().find(is_meant) {
+            Some((_, schema)) => Self::plain(schema),
+            None => {
+                let names: Vec<_> = known.iter().map(|(name, _)| name.as_str()).collect();
+                Err(Failure::Usage(format!("no type `{asked}` is known: bytes, hex, json, {} are", names.join(", "))))
+            }
+        }
+    }
+
+    fn plain(schema: &Schema) -> Result<Self> {
+        Ok(Kind::Plain(Box::new(Format::of(schema)?), schema.clone()))
+    }
+
+    fn schema(&self) -> Schema {
+        match self {
+            Kind::Bytes | Kind::Hex => Schema::opaque(),
+            Kind::Json(schema) | Kind::Plain(_, schema) => schema.clone(),
+        }
+    }
+
+    fn encode(&self, text: &[u8]) -> Result<Vec<u8>> {
+        let as_text = || std::str::from_utf8(text).map_err(|_| Failure::Usage("the message is no UTF-8 text".into()));
+        match self {
+            Kind::Bytes => Ok(text.to_vec()),
+            Kind::Hex => hex(as_text()?),
+            Kind::Plain(format, _) => Ok(format.encode(as_text()?)?),
+            Kind::Json(_) => {
+                let value: std::result::Result<Value, _> = serde_json::from_slice(text);
+                let value = value.map_err(|error| Failure::Usage(format!("the message is no JSON: {error}")))?;
+                Ok(value.to_string().into_bytes())
+            }
+        }
+    }
+}
+
+fn hex(text: &str) -> Result<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let is_hex = digits.len() % 2 == 0 && digits.iter().all(u8::is_ascii_hexdigit);
+    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    bytes.filter(|_| is_hex).ok_or_else(|| Failure::Usage(format!("`{text}` is no sequence of pairs of hex digits")))
+}
+
+pub fn run(args: &Args, context: &Context) -> Result {
+    let there = match inspect(Some(&context.domain), &args.topic) {
+        Ok(info) => Some(info),
+        // Garbage under the topic's name does not stop a publisher.
+        Err(Error::NotFound { .. } | Error::Corrupt { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let kind = Kind::new(args.kind.as_deref(), there.as_ref().map(|info| &info.schema))?;
+    let mut events = Events::new()?.without_output();
+    let Some(mut source) = Source::new(args.data.as_deref())? else {
+        return Err(Failure::Usage("what is to be published? Give DATA, or - for lines of standard input".into()));
+    };
+    let limit = match (&source, args.rate) {
+        (Source::Text(_), None) => args.count.or(Some(1)),
+        _ => args.count,
+    };
+    let interval = args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
+    let mut run = Run { published: 0, last: None, line: 0 };
+    let mut due = Instant::now();
+    // Opened for the first message, whose length may be the topic's.
+    let mut publisher: Option<Publisher<[u8]>> = None;
+    let outcome = loop {
+        if limit.is_some_and(|limit| run.published >= limit) {
+            break Outcome::Done;
+        }
+        let text = match source.next(&mut events)? {
+            Next::Text(text) => text,
+            Next::End => break Outcome::Done,
+            Next::Interrupted => break run.interrupted(),
+        };
+        run.line += 1;
+        let bytes = kind.encode(&text).map_err(|failure| run.at_line(failure, &source))?;
+        let publisher = match &mut publisher {
+            Some(publisher) => publisher,
+            none => none.insert(open(args, context, &kind, there.as_ref().map(|info| info.geometry), bytes.len())?),
+        };
+        if let Some(interval) = interval {
+            while Instant::now() < due && !events.is_interrupted() {
+                events.wait(&[], Some(due))?;
+            }
+            due += interval;
+        }
+        match send(publisher, &bytes, &events).map_err(|failure| run.at_line(failure, &source))? {
+            Some(sequence) => run.last = Some(sequence),
+            None => break run.interrupted(),
+        }
+        run.published += 1;
+        something_was_done();
+    };
+    drop(publisher);
+    if context.json {
+        print_json(&json!({ "topic": args.topic, "published": run.published, "last_sequence": run.last }))?;
+    } else if outcome != Outcome::Interrupted {
+        let messages = units::several(run.published, "message", "messages");
+        note(format_args!("published {messages} to {}{}", args.topic, context.in_domain()));
+    }
+    Ok(outcome)
+}
+
+struct Run {
+    published: u64,
+    last: Option<u64>,
+    line: u64,
+}
+
+impl Run {
+    fn interrupted(&self) -> Outcome {
+        if self.published > 0 { Outcome::Done } else { Outcome::Interrupted }
+    }
+
+    fn at_line(&self, failure: Failure, source: &Source) -> Failure {
+        match (failure, source) {
+            (Failure::Usage(reason), Source::Lines(_)) => Failure::Usage(format!("line {}: {reason}", self.line)),
+            (Failure::Failed(reason), Source::Lines(_)) => Failure::Failed(format!("line {}: {reason}", self.line)),
+            (failure, _) => failure,
+        }
+    }
+}
+
+/// Opens the topic as it is, if it is there and the message fits, so that its subscribers stay.
+fn open(
+    args: &Args,
+    context: &Context,
+    kind: &Kind,
+    there: Option<Geometry>,
+    len: usize,
+) -> Result<Publisher<[u8]>> {
+    let schema = kind.schema();
+    let options = Publisher::<[u8]>::options().domain(&context.domain);
+    let asked = args.max_len.is_some() || args.depth.is_some();
+    let there = there.filter(|geometry| {
+        !asked
+            && match geometry.slots {
+                SlotKind::Words => geometry.max_len == len as u64,
+                SlotKind::Frames => geometry.max_len >= len as u64,
+            }
+    });
+    let options = match there {
+        Some(geometry) => like(options, &geometry),
+        None => {
+            let options = options.timestamps(Timestamps::Clock).depth(args.depth.unwrap_or(16));
+            match kind {
+                Kind::Plain(format, _) if format.size() <= 256 => {
+                    options.slots(SlotKind::Words).max_len(format.size())
+                }
+                Kind::Plain(format, _) => options.max_len(format.size()),
+                _ => options.max_len(args.max_len.unwrap_or(len.next_power_of_two().max(4096))),
+            }
+        }
+    };
+    Ok(options.schema(schema).open(&args.topic)?)
+}
+
+fn like(options: PublisherOptions<[u8]>, geometry: &Geometry) -> PublisherOptions<[u8]> {
+    options
+        .slots(geometry.slots)
+        .overflow(geometry.overflow)
+        .timestamps(geometry.timestamps)
+        .depth(geometry.depth)
+        .max_len(geometry.max_len as usize)
+        .subscribers(geometry.subscribers)
+        .samples((geometry.samples / geometry.subscribers).max(1))
+}
+
+/// Publishes, waiting for the subscribers of a lossless topic. `None` if interrupted meanwhile.
+fn send(publisher: &mut Publisher<[u8]>, bytes: &[u8], events: &Events) -> Result<Option<u64>> {
+    // A wait in the library does not end with a signal: this is how often it is asked whether there was one.
+    const PATIENCE: Duration = Duration::from_millis(40);
+    let given = publisher.geometry().timestamps == Timestamps::Given;
+    loop {
+        if events.is_interrupted() {
+            return Ok(None);
+        }
+        let result = match given {
+            true => publisher.publish_at(bytes, crate::hz::monotonic_now()),
+            false => publisher.publish_timeout(bytes, PATIENCE),
+        };
+        match result {
+            Ok(sequence) => return Ok(Some(sequence)),
+            Err(Error::TimedOut { .. }) => {}
+            Err(error @ (Error::TooLong { .. } | Error::WrongLength { .. })) => {
+                return Err(Failure::Failed(format!("{error} (--max-len)")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Where messages come from.
+enum Source {
+    Text(Vec<u8>),
+    Lines(Lines),
+}
+
+#[derive(Default)]
+struct Lines {
+    buffer: Vec<u8>,
+    ended: bool,
+}
+
+enum Next {
+    Text(Vec<u8>),
+    End,
+    Interrupted,
+}
+
+impl Source {
+    fn new(data: Option<&str>) -> Result<Option<Self>> {
+        Ok(match data {
+            Some("-") => {
+                if std::io::stdin().is_terminal() {
+                    note(format_args!("publishing each line; end with Ctrl-D"));
+                }
+                Some(Source::Lines(Lines::default()))
+            }
+            Some(text) => Some(Source::Text(text.into())),
+            None => None,
+        })
+    }
+
+    fn next(&mut self, events: &mut Events) -> Result<Next> {
+        match self {
+            Source::Text(text) => Ok(if events.is_interrupted() { Next::Interrupted } else { Next::Text(text.clone()) }),
+            Source::Lines(lines) => lines.next(events),
+        }
+    }
+}
+
+impl Lines {
+    fn next(&mut self, events: &mut Events) -> Result<Next> {
+        let stdin = std::io::stdin();
+        let mut seen = 0;
+        loop {
+            if let Some(end) = self.buffer[seen..].iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.buffer.drain(..=seen + end).collect();
+                line.pop();
+                return Ok(Next::Text(line));
+            }
+            seen = self.buffer.len();
+            if self.ended {
+                return Ok(if self.buffer.is_empty() { Next::End } else { Next::Text(std::mem::take(&mut self.buffer)) });
+            }
+            if events.is_interrupted() {
+                return Ok(Next::Interrupted);
+            }
+            if !events.wait(&[stdin.as_fd()], None)?.ready.is_empty() {
+                self.buffer.resize(seen + (1 << 16), 0);
+                let count = rustix::io::read(&stdin, &mut self.buffer[seen..])
+                    .map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
+                self.buffer.truncate(seen + count);
+                self.ended = count == 0;
+            }
+        }
+    }
+}
