@@ -297,6 +297,20 @@ impl ::core::fmt::Display for ReadError {
 
 impl ::core::error::Error for ReadError {}
 
+/// What a reader sees at a glance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Glance {
+    /// A message.
+    Ready,
+    /// What the last read saw that found nothing, so that another one would find nothing, too.
+    Idle,
+    /// Something else: read to learn what.
+    Changed,
+}
+
+/// Equal to no stamp: the only one without a tag is 0, which a slot has that was never used.
+const NO_STAMP: u64 = 4;
+
 /// How often a read that is lapped starts again before it gives the loss back to its caller.
 const LAPPED_TRIES: u32 = if cfg!(loom) { 2 } else { 4 };
 

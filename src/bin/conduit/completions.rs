@@ -27,7 +27,7 @@ pub struct Args {
     shell: String,
 }
 
-pub fn run<C: CommandFactory>(args: &Args, context: &Context) -> Result {
+pub fn run(args: &Args, context: &Context) -> Result {
     let unknown = || Failure::Usage(format!("no completions for {}", args.shell));
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell).ok_or_else(unknown)?;

@@ -114,7 +114,7 @@ fn main() -> ExitCode {
         Command::Clean(args) => clean::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
-        Command::Completions(args) => completions::run::<Cli>(&args, &context),
+        Command::Completions(args) => completions::run(&args, &context),
         Command::DemoWorker(args) => demo::worker::run(&args, &context),
     });
     outcome::exit_code(result)

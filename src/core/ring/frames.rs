@@ -8,8 +8,8 @@
 use super::super::atomic::{Ordering, prefetch_for_write};
 use super::gate::{Cursor, Gate};
 use super::{
-    BUSY, Found, FrameMemory, LAPPED_TRIES, READY, ReadError, Rmw, SKIPPED, Start, Word, WriteError, find, first_ready,
-    is_ready, last_ready, mark_busy, observe, resume_after_lap, stamp,
+    BUSY, Found, FrameHeader, FrameMemory, Glance, LAPPED_TRIES, NO_STAMP, READY, ReadError, Rmw, SKIPPED, Start, Word,
+    WriteError, find, first_ready, is_ready, last_ready, mark_busy, observe, resume_after_lap, stamp,
 };
 
 /// The one writer of a ring with Frames slots.
@@ -281,6 +281,9 @@ pub struct FrameReader<M: FrameMemory> {
     expected: Option<u64>,
     cursor: Option<Cursor>,
     moved: bool,
+    /// The stamp behind which the last full look found nothing, after it had told the writer of the cursor; `NO_STAMP`
+    /// once a message was read since.
+    idle: u64,
 }
 
 impl<M: FrameMemory> FrameReader<M> {
@@ -303,7 +306,7 @@ impl<M: FrameMemory> FrameReader<M> {
             }
             None => (None, wanted),
         };
-        FrameReader { memory, bit, next: from, expected, cursor, moved: from != wanted }
+        FrameReader { memory, bit, next: from, expected, cursor, moved: from != wanted, idle: NO_STAMP }
     }
 
     /// Pins the next message so that it can be read in place.
@@ -315,8 +318,37 @@ impl<M: FrameMemory> FrameReader<M> {
     ///
     /// [`ReadError::Empty`], [`ReadError::Lapped`]; [`ReadError::TooManySamples`] if a pin of this reader already
     /// holds the slot, which cannot happen unless the memory was tampered with.
-    #[inline]
+    #[inline(always)]
     pub fn pin(&mut self) -> Result<Pin, ReadError> {
+        let memory = self.memory.clone();
+        let position = self.next;
+        let index = position as usize & (memory.capacity() - 1);
+        let ready = stamp::<M::Word>(position, READY);
+        let header = memory.header(index);
+        if header.stamp.load_acquire() == ready {
+            self.set_pin(header)?;
+            if header.stamp.load(Ordering::Relaxed) == ready {
+                if let Some(pin) = self.accept(position, index) {
+                    return Ok(pin);
+                }
+            } else {
+                self.unpin(index);
+            }
+        }
+        self.pin_slow()
+    }
+
+    /// Sets this reader's bit, unless it is set already.
+    #[inline(always)]
+    fn set_pin(&self, header: &FrameHeader<M::Word>) -> Result<(), ReadError> {
+        // Acquire: pairs with the writer's exchange; if that came first, the next load of the stamp sees busy.
+        let mine = 1 << self.bit;
+        if header.pins.fetch_or(mine, Ordering::Acquire) & mine == 0 { Ok(()) } else { Err(ReadError::TooManySamples) }
+    }
+
+    /// Finds out why there was no message, and goes on behind what is lost.
+    #[inline(never)]
+    fn pin_slow(&mut self) -> Result<Pin, ReadError> {
         let mut tries = LAPPED_TRIES;
         for _ in 0..=self.memory.capacity() {
             let position = self.next;
@@ -325,10 +357,7 @@ impl<M: FrameMemory> FrameReader<M> {
             let found = header.stamp.load_acquire();
             let seen = match find::<M::Word>(found, position) {
                 Found::Ready => {
-                    // Acquire: pairs with the writer's exchange; if that came first, the next load sees busy.
-                    if header.pins.fetch_or(1 << self.bit, Ordering::Acquire) & (1 << self.bit) != 0 {
-                        return Err(ReadError::TooManySamples);
-                    }
+                    self.set_pin(header)?;
                     let again = header.stamp.load(Ordering::Relaxed);
                     if again == found {
                         if let Some(pin) = self.accept(position, index) {
@@ -352,6 +381,7 @@ impl<M: FrameMemory> FrameReader<M> {
                         prefetch_for_write(&header.pins);
                     }
                     self.flush();
+                    self.idle = found;
                     return Err(ReadError::Empty);
                 }
                 Found::Later(seen) => seen,
@@ -381,6 +411,7 @@ impl<M: FrameMemory> FrameReader<M> {
         }
         let sequence = expected.wrapping_add(lost as u64);
         self.expected = Some(sequence.wrapping_add(1));
+        self.idle = NO_STAMP;
         if let Some(cursor) = &mut self.cursor {
             self.moved |= cursor.advance(&self.memory, self.next);
         }
@@ -408,6 +439,20 @@ impl<M: FrameMemory> FrameReader<M> {
     #[inline(always)]
     pub fn unpin(&self, index: usize) {
         unpin(&self.memory, index & (self.memory.capacity() - 1), self.bit);
+    }
+
+    /// A look at the next slot that costs next to nothing: for those who poll.
+    #[inline(always)]
+    pub fn glance(&self) -> Glance {
+        let memory = &self.memory;
+        let found = memory.stamp(self.next as usize & (memory.capacity() - 1)).load_acquire();
+        if found == stamp::<M::Word>(self.next, READY) {
+            Glance::Ready
+        } else if found == self.idle {
+            Glance::Idle
+        } else {
+            Glance::Changed
+        }
     }
 
     /// Whether a call of [`pin`](FrameReader::pin) would find a message, a loss or a skipped slot.
@@ -439,12 +484,6 @@ impl<M: FrameMemory> FrameReader<M> {
     #[inline]
     pub fn bit(&self) -> u32 {
         self.bit
-    }
-
-    /// What [`take_moved`](Self::take_moved) would return.
-    #[inline(always)]
-    pub fn has_moved(&self) -> bool {
-        self.moved
     }
 
     /// Whether the shared cursor moved since the last call, so that a writer may be waiting to hear of it.

@@ -3,8 +3,8 @@
 use super::super::atomic::{Ordering, fence};
 use super::gate::{Cursor, Gate};
 use super::{
-    Found, LAPPED_TRIES, READY, ReadError, Rmw, Start, Word, WordMemory, WriteError, find, first_ready, is_ready,
-    mark_busy, resume_after_lap, stamp,
+    Found, Glance, LAPPED_TRIES, NO_STAMP, READY, ReadError, Rmw, Start, Word, WordMemory, WriteError, find,
+    first_ready, is_ready, mark_busy, resume_after_lap, stamp,
 };
 
 /// The one writer of a ring with Words slots.
@@ -210,6 +210,9 @@ pub struct WordReader<M: WordMemory> {
     base: u64,
     cursor: Option<Cursor>,
     moved: bool,
+    /// The stamp behind which the last full look found nothing, after it had told the writer of the cursor; `NO_STAMP`
+    /// once a message was read since.
+    idle: u64,
 }
 
 impl<M: WordMemory> WordReader<M> {
@@ -217,7 +220,7 @@ impl<M: WordMemory> WordReader<M> {
     pub fn new(memory: M, start: Start) -> Self {
         let next = locate(&memory, start);
         let base = memory.control().base.load(Ordering::Relaxed);
-        WordReader { memory, next, base, cursor: None, moved: false }
+        WordReader { memory, next, base, cursor: None, moved: false, idle: NO_STAMP }
     }
 
     /// Copies the next message to `target` (at most its length) and returns what is known about it.
@@ -256,6 +259,7 @@ impl<M: WordMemory> WordReader<M> {
     fn accept(&mut self, timestamp: u64, length: usize, lost: u64) -> super::Meta {
         let sequence = self.next.wrapping_add(self.base);
         self.next = self.next.wrapping_add(1);
+        self.idle = NO_STAMP;
         if let Some(cursor) = &mut self.cursor {
             self.moved |= cursor.advance(&self.memory, self.next);
         }
@@ -268,9 +272,11 @@ impl<M: WordMemory> WordReader<M> {
         let mut lost = 0u64;
         for _ in 0..LAPPED_TRIES {
             let position = self.next;
-            match find::<M::Word>(self.memory.stamp(self.index()).load_acquire(), position) {
+            let found = self.memory.stamp(self.index()).load_acquire();
+            match find::<M::Word>(found, position) {
                 Found::Nothing => {
                     self.flush();
+                    self.idle = found;
                     return Err(if lost > 0 { ReadError::Lapped(lost) } else { ReadError::Empty });
                 }
                 // It is there by now.
@@ -304,6 +310,20 @@ impl<M: WordMemory> WordReader<M> {
         self.next as usize & (self.memory.capacity() - 1)
     }
 
+    /// A look at the next slot that costs next to nothing: for those who poll.
+    #[inline(always)]
+    pub fn glance(&self) -> Glance {
+        let memory = &self.memory;
+        let found = memory.stamp(self.next as usize & (memory.capacity() - 1)).load_acquire();
+        if found == stamp::<M::Word>(self.next, READY) {
+            Glance::Ready
+        } else if found == self.idle {
+            Glance::Idle
+        } else {
+            Glance::Changed
+        }
+    }
+
     /// Whether a call of [`read`](WordReader::read) would find a message or a loss.
     #[inline]
     pub fn is_ready(&self) -> bool {
@@ -327,12 +347,6 @@ impl<M: WordMemory> WordReader<M> {
     pub fn lag(&self) -> u64 {
         let head = M::Word::extend(self.memory.control().head.load_acquire(), self.next);
         (head.wrapping_sub(self.next) as i64).max(0) as u64
-    }
-
-    /// What [`take_moved`](Self::take_moved) would return.
-    #[inline(always)]
-    pub fn has_moved(&self) -> bool {
-        self.moved
     }
 
     /// Whether the shared cursor moved since the last call, so that a writer may be waiting to hear of it.
@@ -370,11 +384,11 @@ impl<M: WordMemory<Word: Rmw>> WordReader<M> {
                 // A named sequence keeps counting from where it was asked for; the rest start at the promise.
                 let next = if matches!(start, Start::Sequence(_)) { wanted } else { from };
                 let base = memory.control().base.load(Ordering::Relaxed);
-                WordReader { memory, next, base, cursor: Some(cursor), moved: from != wanted }
+                WordReader { memory, next, base, cursor: Some(cursor), moved: from != wanted, idle: NO_STAMP }
             }
             None => {
                 let base = memory.control().base.load(Ordering::Relaxed);
-                WordReader { memory, next: wanted, base, cursor: None, moved: false }
+                WordReader { memory, next: wanted, base, cursor: None, moved: false, idle: NO_STAMP }
             }
         }
     }

@@ -561,11 +561,6 @@ impl WritingEnd {
         if room.is_ok() {
             return Ok(());
         }
-        // Slots that were stepped over may be what a sleeping subscriber has to hear of before it moves.
-        let messages = &self.region.wait_page().messages;
-        if messages.notify() {
-            futex::wake_all(messages.word());
-        }
         loop {
             let ticket = self.region.wait_page().space.prepare();
             match self.has_room() {
@@ -576,6 +571,12 @@ impl WritingEnd {
             if deadline.is_some_and(Deadline::has_passed) {
                 self.region.writer_page().rejected.fetch_add(1, Ordering::Relaxed);
                 return Err(Error::TimedOut { topic: self.region.name.to_string() });
+            }
+            // Looking for room may have stepped over slots, up to a whole lap of them. A subscriber that sleeps at the first
+            // has to hear of it, or both would wait for each other.
+            let messages = &self.region.wait_page().messages;
+            if messages.notify() {
+                futex::wake_all(messages.word());
             }
             let until = futex::earlier(deadline, Some(self.life_check));
             futex::wait(self.region.wait_page().space.word(), ticket, until);

@@ -80,10 +80,9 @@ impl<T: Payload + ?Sized> Sample<T> {
         Sample::new(place, MaybeUninit::uninit(), pin.length, pin.sequence, pin.timestamp, pin.lost)
     }
 
-    /// The same sample, telling of `more` lost messages.
-    pub(super) fn with_more_lost(mut self, more: u64) -> Self {
+    /// Has the sample tell of `more` lost messages.
+    pub(super) fn add_lost(&mut self, more: u64) {
         self.lagged = self.lagged.wrapping_add(more);
-        self
     }
 
     /// The message's number: each message of a topic has one more than the one before.

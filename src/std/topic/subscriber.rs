@@ -13,7 +13,7 @@ use super::region::{FrameView, Region, Role, WordView, system_error};
 use super::sample::{Hold, Sample};
 use super::{Error, Geometry, Schema, WriterState, watch};
 use crate::core::atomic::{AtomicU64, Ordering, fence};
-use crate::core::ring::{FrameReader, ReadError, Start, WordReader, is_pending};
+use crate::core::ring::{FrameReader, Glance, ReadError, Start, WordReader, is_pending};
 use crate::std::futex::{self, Deadline, Spin};
 use crate::std::lock;
 
@@ -108,14 +108,23 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     ///
     /// [`Error::TooManySamples`]; [`Error::Forked`]; [`Error::Superseded`] and others if a new publisher has replaced the
     /// topic by one that this subscriber cannot join.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, Error> {
-        self.attachment.region.check_ours()?;
-        match self.take() {
-            Ok(sample) => Ok(Some(sample)),
-            // Whoever polls should see the next message at once.
-            Err(ReadError::Empty) if self.is_idle() => Ok(None),
-            Err(error) => self.try_recv_slow(error),
+        let glance = match &self.reader {
+            Reader::Words(reader) => reader.glance(),
+            Reader::Frames(reader) => reader.glance(),
+        };
+        let region = &self.attachment.region;
+        region.check_ours()?;
+        if glance == Glance::Ready {
+            match self.take() {
+                Ok(sample) => Ok(Some(sample)),
+                Err(error) => self.try_recv_slow(error),
+            }
+        } else if glance == Glance::Idle && !region.is_superseded() {
+            Ok(None)
+        } else {
+            self.try_recv_changed()
         }
     }
 
@@ -224,12 +233,15 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// Reads the next message of this region.
     #[inline(always)]
     fn take(&mut self) -> Result<Sample<T>, ReadError> {
-        let sample = match &mut self.reader {
+        let mut sample = match &mut self.reader {
             Reader::Words(reader) => copy_next::<T>(reader, &self.attachment)?,
             Reader::Frames(reader) => pin_next::<T>(reader, &self.hold, self.samples)?,
         };
         self.attachment.moved(&mut self.reader);
-        Ok(if sample.lagged() | self.unreported == 0 { sample } else { self.account(sample) })
+        if sample.lagged() | self.unreported != 0 {
+            self.account(&mut sample);
+        }
+        Ok(sample)
     }
 
     /// Reads up to `limit` messages of this region; says how many, and why no more.
@@ -243,7 +255,10 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             };
             match next {
                 Ok(sample) if sample.lagged() | self.unreported == 0 => each(sample),
-                Ok(sample) => each(self.account(sample)),
+                Ok(mut sample) => {
+                    self.account(&mut sample);
+                    each(sample);
+                }
                 Err(error) => {
                     self.attachment.moved(&mut self.reader);
                     return (count, Some(error));
@@ -258,22 +273,21 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// Counts what was lost before `sample`, and has it tell of losses that no sample has told of.
     #[cold]
     #[inline(never)]
-    fn account(&mut self, sample: Sample<T>) -> Sample<T> {
+    fn account(&mut self, sample: &mut Sample<T>) {
         // Corrupt memory can make any loss up: it must not overflow.
         self.lost = self.lost.wrapping_add(sample.lagged());
         self.attachment.entry_lost(self.lost);
-        sample.with_more_lost(std::mem::take(&mut self.unreported))
+        sample.add_lost(std::mem::take(&mut self.unreported));
     }
 
-    /// Whether there is nothing to tell and nowhere to move on to, after a look that found nothing.
-    #[inline(always)]
-    fn is_idle(&self) -> bool {
-        let (position, moved) = match &self.reader {
-            Reader::Words(reader) => (reader.position(), reader.has_moved()),
-            Reader::Frames(reader) => (reader.position(), reader.has_moved()),
-        };
-        let told = self.attachment.next.load(Ordering::Relaxed);
-        position == told && !moved && !self.attachment.region.is_superseded()
+    /// A full look at what is not simply the next message.
+    #[cold]
+    #[inline(never)]
+    fn try_recv_changed(&mut self) -> Result<Option<Sample<T>>, Error> {
+        match self.take() {
+            Ok(sample) => Ok(Some(sample)),
+            Err(error) => self.try_recv_slow(error),
+        }
     }
 
     /// What to do when there was no message.
