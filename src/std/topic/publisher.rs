@@ -565,18 +565,12 @@ impl WritingEnd {
             let ticket = self.region.wait_page().space.prepare();
             match self.has_room() {
                 Ok(()) => return Ok(()),
-                Err(WriteError::Full) => {}
+                Err(WriteError::Full) => self.tell_of_skipped_slots(),
                 Err(error) => return Err(self.refuse(error)),
             }
             if deadline.is_some_and(Deadline::has_passed) {
                 self.region.writer_page().rejected.fetch_add(1, Ordering::Relaxed);
                 return Err(Error::TimedOut { topic: self.region.name.to_string() });
-            }
-            // Looking for room may have stepped over slots, up to a whole lap of them. A subscriber that sleeps at the first
-            // has to hear of it, or both would wait for each other.
-            let messages = &self.region.wait_page().messages;
-            if messages.notify() {
-                futex::wake_all(messages.word());
             }
             let until = futex::earlier(deadline, Some(self.life_check));
             futex::wait(self.region.wait_page().space.word(), ticket, until);
@@ -598,6 +592,15 @@ impl WritingEnd {
         found
     }
 
+    /// Wakes who sleeps after a look for room that found none. It may have stepped over slots, up to a whole lap of them: a
+    /// subscriber that sleeps at the first has to hear of it, or both would wait for each other.
+    fn tell_of_skipped_slots(&self) {
+        let messages = &self.region.wait_page().messages;
+        if messages.notify() {
+            futex::wake_all(messages.word());
+        }
+    }
+
     fn has_room(&mut self) -> Result<(), WriteError> {
         self.slot().map(drop)
     }
@@ -612,6 +615,7 @@ impl WritingEnd {
     /// Counts a message that is not published, and says why.
     #[cold]
     fn refuse(&self, error: WriteError) -> Error {
+        self.tell_of_skipped_slots();
         let page = self.region.writer_page();
         let topic = self.region.name.to_string();
         match error {

@@ -134,6 +134,12 @@ impl Region {
         }
     }
 
+    /// Removes what a publisher left that died while it replaced this topic. The caller holds the writer's byte.
+    pub(super) fn remove_leftover(&self) {
+        // There is none, nearly always; one that cannot be removed takes memory, and no more.
+        let _ = shm::unlink(self.name.replacement().path());
+    }
+
     /// Maps the topic of this name. `None` if there is none.
     pub(super) fn open(name: &Name, role: Role, any_owner: bool) -> Result<Option<Self>, Error> {
         loop {

@@ -23,6 +23,7 @@ pub(super) fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> 
                     let fits = parsed.geometry == wanted.geometry && schema == wanted.schema;
                     let Some(region) = candidate.map(Role::Publisher)? else { continue };
                     if fits && !region.is_superseded() {
+                        region.remove_leftover();
                         return Ok(region);
                     }
                     first_sequence = region.next_sequence();
@@ -40,6 +41,7 @@ pub(super) fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> 
             None => region.link()?,
         };
         if named {
+            region.remove_leftover();
             return Ok(region);
         }
     }
