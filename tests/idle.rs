@@ -1,0 +1,218 @@
+//! Idle is idle: who waits uses no CPU, and who publishes to nobody asleep makes no system call.
+#![cfg(feature = "std")]
+
+mod support;
+
+use std::time::Duration;
+
+use conduit::topic::{Observer, Start};
+use conduit::{Subscriber, WaitSet};
+use support::{Domain, KINDS, Process, eventually, hear, kind_name, kind_of, rounds, say};
+
+#[test]
+#[ignore = "a role that the tests of this program start"]
+fn helper_process() {
+    support::run_role(&[("waiter", waiter), ("publisher", publisher)]);
+}
+
+/// How long nothing may happen: 5 s at full size.
+fn watch_time() -> Duration {
+    Duration::from_millis(u64::from(rounds(5000)))
+}
+
+/// Waits for messages in one of several ways, and says the first byte of each.
+fn waiter(args: &[&str]) {
+    let [way, domain] = args else { panic!("way and domain") };
+    let open = || Subscriber::<[u8]>::options().domain(domain).open("t").unwrap();
+    match *way {
+        "recv" => {
+            let mut subscriber = open();
+            say("ready");
+            loop {
+                say(subscriber.recv().unwrap()[0]);
+            }
+        }
+        "set" => {
+            let mut subscriber = open();
+            let mut set = WaitSet::new();
+            set.attach(&subscriber);
+            say("ready");
+            loop {
+                assert_eq!(set.wait().unwrap().len(), 1);
+                while let Some(sample) = subscriber.try_recv().unwrap() {
+                    say(sample[0]);
+                }
+            }
+        }
+        "descriptor" => {
+            let mut subscriber = open().into_pollable().unwrap();
+            say("ready");
+            loop {
+                while let Some(sample) = subscriber.try_recv().unwrap() {
+                    say(sample[0]);
+                }
+                let mut polled = [rustix::event::PollFd::new(&subscriber, rustix::event::PollFlags::IN)];
+                rustix::event::poll(&mut polled, None).unwrap();
+            }
+        }
+        "observer" => {
+            let mut observer = Observer::open_in(domain, "t", Start::New).unwrap();
+            assert!(observer.can_sleep());
+            say("ready");
+            loop {
+                if let Some(observed) = observer.next_timeout(Duration::from_secs(3600)).unwrap() {
+                    say(observed.data[0]);
+                }
+            }
+        }
+        other => panic!("no way {other}"),
+    }
+}
+
+/// (voluntary, involuntary) context switches of all threads of a process, and whether all of them sleep.
+fn switches(pid: u32) -> (u64, bool) {
+    let mut voluntary = 0;
+    let mut asleep = true;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        for line in status.lines() {
+            if let Some(count) = line.strip_prefix("voluntary_ctxt_switches:") {
+                voluntary += count.trim().parse::<u64>().unwrap();
+            }
+            if let Some(state) = line.strip_prefix("State:") {
+                asleep &= state.trim().starts_with('S');
+            }
+        }
+    }
+    (voluntary, asleep)
+}
+
+/// The switches of a process once all of its threads sleep and go on sleeping.
+fn settled(pid: u32) -> u64 {
+    let mut last = (0, false);
+    eventually("the waiter sleeps", || {
+        let now = switches(pid);
+        let settled = now == last && now.1;
+        last = now;
+        if !settled {
+            // The next look comes long after anything that was under way.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        settled
+    });
+    last.0
+}
+
+fn sleeps_without_waking(way: &str) {
+    for kind in KINDS {
+        let domain = Domain::new();
+        let mut publisher = domain.publisher_of(kind, 64).open("t").unwrap();
+        let mut waiter = Process::start("waiter", &[way, domain.name()]);
+        waiter.expect("ready");
+        // It has slept and woken before: nothing is left over from that.
+        publisher.publish(&[7; 64]).unwrap();
+        waiter.expect("7");
+        let before = settled(waiter.id());
+        std::thread::sleep(watch_time());
+        assert_eq!(switches(waiter.id()).0, before, "{way} woke up for nothing, {kind:?}");
+        // And it was the topic that it slept on.
+        publisher.publish(&[9; 64]).unwrap();
+        waiter.expect("9");
+        assert!(settled(waiter.id()) > before, "the count counts");
+        waiter.kill();
+    }
+}
+
+#[test]
+fn a_blocked_receive_does_not_wake() {
+    sleeps_without_waking("recv");
+}
+
+#[test]
+fn a_blocked_wait_set_does_not_wake() {
+    sleeps_without_waking("set");
+}
+
+#[test]
+fn a_subscriber_in_a_poll_loop_does_not_wake() {
+    sleeps_without_waking("descriptor");
+}
+
+#[test]
+fn an_observer_does_not_wake() {
+    sleeps_without_waking("observer");
+}
+
+/// Publishes as many messages as it is told between two marks that can be seen from outside, over and over.
+fn publisher(args: &[&str]) {
+    let [kind, domain] = args else { panic!("kind and domain") };
+    let options = conduit::Publisher::<[u8]>::options().domain(domain).slots(kind_of(kind)).max_len(64);
+    let mut publisher = options.open("t").unwrap();
+    say("ready");
+    while let Some(count) = hear() {
+        let count: u32 = count.parse().unwrap();
+        mark();
+        for _ in 0..count {
+            publisher.publish(&[1; 64]).unwrap();
+        }
+        mark();
+        say("done");
+    }
+}
+
+/// A system call that nothing else makes.
+fn mark() {
+    // SAFETY: takes nothing.
+    unsafe { libc::sched_yield() };
+}
+
+/// The system calls between the two last marks in what strace wrote.
+fn calls_between_marks(trace: &str) -> Vec<String> {
+    let lines = std::fs::read_to_string(trace).unwrap();
+    let mut calls: Vec<&str> = lines.lines().collect();
+    let end = calls.iter().rposition(|call| call.contains("sched_yield")).expect("a second mark");
+    calls.truncate(end);
+    let start = calls.iter().rposition(|call| call.contains("sched_yield")).expect("a first mark");
+    calls[start + 1..].iter().map(|call| call.to_string()).collect()
+}
+
+#[test]
+fn publishing_makes_no_system_call_while_nobody_sleeps() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        eprintln!("skipped: there is no strace");
+        return;
+    }
+    for kind in KINDS {
+        let domain = Domain::new();
+        let trace = format!("{}/trace-{}-{}", env!("CARGO_TARGET_TMPDIR"), domain.name(), kind_name(kind));
+        let strace = ["strace", "-f", "-o", &trace, "-e", "trace=all"];
+        let command = Process::wrapped(&strace, "publisher", &[kind_name(kind), domain.name()]);
+        let mut publisher = Process::spawn("publisher", command);
+        publisher.expect("ready");
+        let count = rounds(10_000).to_string();
+
+        assert_eq!(publisher.ask(&count), "done");
+        assert_eq!(calls_between_marks(&trace), [""; 0], "without subscribers, {kind:?}");
+
+        // Somebody listens, but does not sleep.
+        let polling = domain.subscriber().open("t").unwrap();
+        assert_eq!(publisher.ask(&count), "done");
+        assert_eq!(calls_between_marks(&trace), [""; 0], "with a subscriber that polls, {kind:?}");
+
+        // A sleeper costs one call, and so does one that was killed in its sleep: once.
+        let mut waiter = Process::start("waiter", &["recv", domain.name()]);
+        waiter.expect("ready");
+        settled(waiter.id());
+        waiter.kill();
+        assert_eq!(publisher.ask(&count), "done");
+        let calls = calls_between_marks(&trace);
+        assert!(calls.len() == 1 && calls[0].contains("FUTEX_WAKE"), "after a sleeper was killed, {kind:?}: {calls:?}");
+        assert_eq!(publisher.ask(&count), "done");
+        assert_eq!(calls_between_marks(&trace), [""; 0], "and once is enough, {kind:?}");
+
+        drop(polling);
+        publisher.finish();
+        std::fs::remove_file(trace).unwrap();
+    }
+}
