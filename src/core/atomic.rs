@@ -181,3 +181,15 @@ pub fn prefetch_for_write<W>(word: &W) {
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]
     let _ = word;
 }
+
+/// Asks for the cache line at `address`, to be read soon. A hint: it changes nothing but time.
+#[inline(always)]
+pub fn prefetch_for_read(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // SAFETY: the instruction faults on no address.
+    unsafe {
+        ::core::arch::x86_64::_mm_prefetch::<{ ::core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    let _ = address;
+}

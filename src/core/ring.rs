@@ -318,7 +318,8 @@ const LAPPED_TRIES: u32 = if cfg!(loom) { 2 } else { 4 };
 /// again at once. `seen` is a position that the writer has been seen at, for `head` may lag behind it.
 fn resume_after_lap<M: Memory>(memory: &M, next: u64, seen: u64) -> u64 {
     let capacity = memory.capacity() as u64;
-    let head = M::Word::extend(memory.control().head.load_acquire(), seen);
+    // Relaxed: where to look next is a guess that the stamp there proves.
+    let head = M::Word::extend(memory.control().head.load(Ordering::Relaxed), seen);
     let front = if head.wrapping_sub(seen) as i64 > 0 { head } else { seen };
     let resumed = front.wrapping_sub(capacity - capacity / 4);
     if resumed.wrapping_sub(next) as i64 > 0 { resumed } else { next.wrapping_add(1) }
@@ -339,13 +340,16 @@ fn first_ready<M: Memory>(memory: &M, head: u64) -> Option<u64> {
 #[inline]
 pub fn is_pending<M: Memory>(memory: &M, position: u64) -> bool {
     let index = position as usize & (memory.capacity() - 1);
-    find::<M::Word>(memory.stamp(index).load_acquire(), position) != Found::Nothing
+    // Relaxed: whoever goes on to read looks again.
+    find::<M::Word>(memory.stamp(index).load(Ordering::Relaxed), position) != Found::Nothing
 }
 
+/// Whether the slot holds the message of `position`. Nothing is read on the strength of it (Relaxed): its callers have
+/// loaded `head` or the like with Acquire, and look again.
 #[inline]
 fn is_ready<M: Memory>(memory: &M, position: u64) -> bool {
     let index = position as usize & (memory.capacity() - 1);
-    memory.stamp(index).load_acquire() == stamp::<M::Word>(position, READY)
+    memory.stamp(index).load(Ordering::Relaxed) == stamp::<M::Word>(position, READY)
 }
 
 /// Marks slot `index` as being written. The fence keeps every later store to the slot behind the mark, for

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+use super::lock;
+
 /// How many forks lie between this process and the first. Written by the at-fork handler of a child before any other
 /// code of the child runs; read by everybody.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -89,6 +91,9 @@ impl AsFd for UnsharedFile {
 impl Drop for UnsharedFile {
     fn drop(&mut self) {
         if self.is_ours() {
+            // Closing it is not enough while another thread is starting a process, which has a copy until it has become
+            // another program.
+            lock::unlock_all(self.file.as_fd());
             let mut files = files();
             let number = self.file.as_raw_fd();
             files.retain(|&file| file != number);

@@ -26,6 +26,14 @@ pub(crate) fn unlock(file: BorrowedFd<'_>, byte: u32) {
     let _ = fcntl(file, libc::F_OFD_SETLK, &mut request(byte, libc::F_UNLCK));
 }
 
+/// Gives all bytes back.
+pub(crate) fn unlock_all(file: BorrowedFd<'_>) {
+    let mut all = request(0, libc::F_UNLCK);
+    // To the end of the file, wherever that is.
+    all.l_len = 0;
+    let _ = fcntl(file, libc::F_OFD_SETLK, &mut all);
+}
+
 /// Whether some other open file has `byte`.
 pub(crate) fn is_locked(file: BorrowedFd<'_>, byte: u32) -> Result<bool, Errno> {
     let mut lock = request(byte, libc::F_WRLCK);

@@ -122,10 +122,9 @@ pub struct Map {
     /// Where in the file it begins.
     pub offset: usize,
     pub inode: u64,
-    pub path: String,
 }
 
-/// The mappings of a process (`self`, or its number) with a file behind them; `None` if they cannot be read.
+/// The mappings of a process (`self`, or its number); `None` if they cannot be read. Inode 0 means no file.
 pub fn maps(process: &str) -> Option<Vec<Map>> {
     let text = std::fs::read_to_string(format!("/proc/{process}/maps")).ok()?;
     Some(text.lines().filter_map(map).collect())
@@ -139,12 +138,19 @@ fn map(line: &str) -> Option<Map> {
     let offset = fields.next()?;
     let inode = fields.nth(1)?.parse().ok()?;
     let number = |text| usize::from_str_radix(text, 16).ok();
-    Some(Map {
-        start: number(start)?,
-        end: number(end)?,
-        writable,
-        offset: number(offset)?,
-        inode,
-        path: fields.next()?.into(),
-    })
+    Some(Map { start: number(start)?, end: number(end)?, writable, offset: number(offset)?, inode })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_maps_is_read() {
+        let read = map("7f0895ef1000-7f0895f02000 r--s 00005000 00:19 77   /dev/shm/conduit_a b").unwrap();
+        assert_eq!((read.start, read.end, read.offset), (0x7f08_95ef_1000, 0x7f08_95f0_2000, 0x5000));
+        assert_eq!((read.writable, read.inode), (false, 77));
+        assert!(map("7f08-7f09 rw-p 00000000 00:00 0").is_some_and(|map| map.writable && map.inode == 0));
+        assert!(map("nonsense").is_none() && map("").is_none());
+    }
 }

@@ -75,6 +75,8 @@ enum Command {
     Completions(completions::Args),
     #[command(hide = true)]
     DemoWorker(demo::worker::Args),
+    #[command(hide = true)]
+    BenchWorker(bench::WorkerArgs),
 }
 
 /// What is the same for all commands.
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, &context),
         Command::Completions(args) => completions::run(&args, &context),
         Command::DemoWorker(args) => demo::worker::run(&args, &context),
+        Command::BenchWorker(args) => bench::work(&args, &context),
     });
     outcome::exit_code(result)
 }

@@ -5,7 +5,7 @@
 //! `fetch_or` reads from its release sequence, so the reader's second look at the stamp sees `busy` and it lets
 //! go. That only holds while nobody ever *stores* to `pins`.
 
-use super::super::atomic::{Ordering, prefetch_for_write};
+use super::super::atomic::{Ordering, prefetch_for_read, prefetch_for_write};
 use super::gate::{Cursor, Gate};
 use super::{
     BUSY, Found, FrameHeader, FrameMemory, Glance, LAPPED_TRIES, NO_STAMP, READY, ReadError, Rmw, SKIPPED, Start, Word,
@@ -326,6 +326,8 @@ impl<M: FrameMemory> FrameReader<M> {
         let ready = stamp::<M::Word>(position, READY);
         let header = memory.header(index);
         if header.stamp.load_acquire() == ready {
+            // The pin is a full barrier on many targets: the first line of the payload may travel meanwhile.
+            prefetch_for_read(memory.payload(index));
             self.set_pin(header)?;
             if header.stamp.load(Ordering::Relaxed) == ready {
                 if let Some(pin) = self.accept(position, index) {
@@ -445,7 +447,8 @@ impl<M: FrameMemory> FrameReader<M> {
     #[inline(always)]
     pub fn glance(&self) -> Glance {
         let memory = &self.memory;
-        let found = memory.stamp(self.next as usize & (memory.capacity() - 1)).load_acquire();
+        // Relaxed: whoever goes on to read looks again.
+        let found = memory.stamp(self.next as usize & (memory.capacity() - 1)).load(Ordering::Relaxed);
         if found == stamp::<M::Word>(self.next, READY) {
             Glance::Ready
         } else if found == self.idle {
@@ -476,7 +479,7 @@ impl<M: FrameMemory> FrameReader<M> {
     /// How many positions are published and not read yet.
     #[inline]
     pub fn lag(&self) -> u64 {
-        let head = M::Word::extend(self.memory.control().head.load_acquire(), self.next);
+        let head = M::Word::extend(self.memory.control().head.load(Ordering::Relaxed), self.next);
         (head.wrapping_sub(self.next) as i64).max(0) as u64
     }
 

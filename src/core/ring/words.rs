@@ -246,11 +246,14 @@ impl<M: WordMemory> WordReader<M> {
     /// `target` must be writable for `len` bytes.
     #[inline(always)]
     pub unsafe fn read_raw(&mut self, target: *mut u8, len: usize) -> Result<super::Meta, ReadError> {
-        // SAFETY: handed on from the caller.
-        match unsafe { try_copy(&self.memory.clone(), self.next, target, len) } {
-            Some(timestamp) => Ok(self.accept(timestamp, len, 0)),
+        let (mut lost, mut tries) = (0, 0);
+        loop {
             // SAFETY: handed on from the caller.
-            None => unsafe { self.read_slow(target, len) },
+            if let Some(timestamp) = unsafe { try_copy(&self.memory.clone(), self.next, target, len) } {
+                return Ok(self.accept(timestamp, len, lost));
+            }
+            // Not given the target, which so can stay in registers where the caller takes it apart.
+            (lost, tries) = self.find_out(lost, tries)?;
         }
     }
 
@@ -266,43 +269,41 @@ impl<M: WordMemory> WordReader<M> {
         super::Meta { sequence, timestamp, length, lost }
     }
 
-    /// Finds out why there was no message, and goes on behind what is lost.
+    /// Finds out why there was no message, and goes on behind what is lost. Returns how many were lost in this call, and how
+    /// often it was tried.
     #[inline(never)]
-    unsafe fn read_slow(&mut self, target: *mut u8, len: usize) -> Result<super::Meta, ReadError> {
-        let mut lost = 0u64;
-        for _ in 0..LAPPED_TRIES {
-            let position = self.next;
-            let found = self.memory.stamp(self.index()).load_acquire();
-            match find::<M::Word>(found, position) {
-                Found::Nothing => {
-                    self.flush();
-                    self.idle = found;
-                    return Err(if lost > 0 { ReadError::Lapped(lost) } else { ReadError::Empty });
-                }
-                // It is there by now.
-                Found::Ready => {}
-                Found::Later(seen) => {
-                    let promised = self.cursor.as_ref().map_or(position, Cursor::promised_from);
-                    self.next = if promised.wrapping_sub(position) as i64 > 0 {
-                        promised
-                    } else {
-                        resume_after_lap(&self.memory, position, seen)
-                    };
-                    // Corrupt memory can make any loss up: it must not overflow.
-                    lost = lost.wrapping_add(self.next.wrapping_sub(position));
-                }
-                // A Words writer never skips: only corruption looks like it, and stepping over it is a loss.
-                Found::Skipped => {
-                    self.next = position.wrapping_add(1);
-                    lost = lost.wrapping_add(1);
-                }
+    fn find_out(&mut self, mut lost: u64, tries: u32) -> Result<(u64, u32), ReadError> {
+        if tries == LAPPED_TRIES {
+            return Err(ReadError::Lapped(lost));
+        }
+        let position = self.next;
+        // Relaxed: `try_copy` looks again.
+        let found = self.memory.stamp(self.index()).load(Ordering::Relaxed);
+        match find::<M::Word>(found, position) {
+            Found::Nothing => {
+                self.flush();
+                self.idle = found;
+                return Err(if lost > 0 { ReadError::Lapped(lost) } else { ReadError::Empty });
             }
-            // SAFETY: handed on from the caller.
-            if let Some(timestamp) = unsafe { try_copy(&self.memory, self.next, target, len) } {
-                return Ok(self.accept(timestamp, len, lost));
+            // It is there by now.
+            Found::Ready => {}
+            Found::Later(seen) => {
+                let promised = self.cursor.as_ref().map_or(position, Cursor::promised_from);
+                self.next = if promised.wrapping_sub(position) as i64 > 0 {
+                    promised
+                } else {
+                    resume_after_lap(&self.memory, position, seen)
+                };
+                // Corrupt memory can make any loss up: it must not overflow.
+                lost = lost.wrapping_add(self.next.wrapping_sub(position));
+            }
+            // A Words writer never skips: only corruption looks like it, and stepping over it is a loss.
+            Found::Skipped => {
+                self.next = position.wrapping_add(1);
+                lost = lost.wrapping_add(1);
             }
         }
-        Err(ReadError::Lapped(lost))
+        Ok((lost, tries + 1))
     }
 
     #[inline(always)]
@@ -314,7 +315,8 @@ impl<M: WordMemory> WordReader<M> {
     #[inline(always)]
     pub fn glance(&self) -> Glance {
         let memory = &self.memory;
-        let found = memory.stamp(self.next as usize & (memory.capacity() - 1)).load_acquire();
+        // Relaxed: whoever goes on to read looks again.
+        let found = memory.stamp(self.next as usize & (memory.capacity() - 1)).load(Ordering::Relaxed);
         if found == stamp::<M::Word>(self.next, READY) {
             Glance::Ready
         } else if found == self.idle {
@@ -345,7 +347,7 @@ impl<M: WordMemory> WordReader<M> {
     /// How many messages are published and not read yet.
     #[inline]
     pub fn lag(&self) -> u64 {
-        let head = M::Word::extend(self.memory.control().head.load_acquire(), self.next);
+        let head = M::Word::extend(self.memory.control().head.load(Ordering::Relaxed), self.next);
         (head.wrapping_sub(self.next) as i64).max(0) as u64
     }
 

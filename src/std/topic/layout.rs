@@ -197,8 +197,8 @@ pub(super) struct WriterPage {
     pub(super) state: AtomicU32,
     /// How many publishers the region has had. Written under the writer's lock.
     pub(super) epoch: AtomicU32,
-    /// 1 if the publisher runs no fence between a message and its look at the sleepers, so that each sleeper must run a
-    /// barrier. Written by a new publisher before it publishes.
+    /// 1 while the publisher runs no fence between a message and its look at the sleepers, so that each sleeper must run a
+    /// barrier. Written by the publisher, loaded (Acquire) by sleepers after they have announced themselves.
     pub(super) fence_elided: AtomicU32,
     /// The publisher's process, for people to read; decides nothing.
     pub(super) pid: AtomicU32,

@@ -36,8 +36,7 @@ struct WritingEnd {
     writer: Writer,
     region: Region,
     timestamps: Timestamps,
-    /// Sleepers run the barrier that a fence between a message and the look at them would be.
-    fence_elided: bool,
+    fence: Fence,
     /// The timestamp from which on the clock pair is due.
     clock_due: u64,
     /// The position from which on skipped slots are a reason to look for dead subscribers.
@@ -304,6 +303,46 @@ impl DerefMut for Loan<'_, [u8]> {
     }
 }
 
+/// Who runs the fence between a message and the look at the sleepers: the publisher, or each sleeper in its place
+/// (`membarrier`, which interrupts the publisher). The publisher does while sleepers come often, and elides it once it has
+/// published for a while without waking anybody.
+///
+/// Either change is safe: see [`insert`](Fence::insert) and [`elide_if_quiet`](Fence::elide_if_quiet).
+#[derive(Debug)]
+struct Fence {
+    elided: bool,
+    /// Whether barriers of other processes reach this one.
+    can_elide: bool,
+    /// How often the publisher has published since it last woke somebody, while it runs the fence.
+    quiet: u32,
+}
+
+impl Fence {
+    /// After how many messages (or batches) that woke nobody the fence costs more than it saves.
+    const QUIET: u32 = 4096;
+
+    /// From now on the publisher runs the fence.
+    #[cold]
+    fn insert(&mut self, region: &Region) {
+        // Release: pairs with the sleeper's Acquire load. One that sees 0, and so runs no barrier, sees what was published
+        // without a fence before; what comes after has one.
+        region.writer_page().fence_elided.store(0, Ordering::Release);
+        (self.elided, self.quiet) = (false, 0);
+    }
+
+    /// Counts a message that woke nobody; after enough of them, sleepers run the fence.
+    #[inline(always)]
+    fn elide_if_quiet(&mut self, region: &Region) {
+        self.quiet = self.quiet.saturating_add(1);
+        if self.quiet >= Self::QUIET && self.can_elide {
+            region.writer_page().fence_elided.store(1, Ordering::Relaxed);
+            // A sleeper that saw the old value announced itself before this fence, so this publisher will see it.
+            fence(Ordering::SeqCst);
+            self.elided = true;
+        }
+    }
+}
+
 /// How long to wait for room.
 #[derive(Clone, Copy)]
 enum Patience {
@@ -329,10 +368,9 @@ impl WritingEnd {
             }
         };
         let page = region.writer_page();
-        let fence_elided = barrier::register();
-        page.fence_elided.store(u32::from(fence_elided), Ordering::Relaxed);
-        // A sleeper that saw the old value announced itself before this fence, so this publisher will see it.
-        fence(Ordering::SeqCst);
+        // It may have been 1: a sleeper that still sees that runs a barrier too many.
+        page.fence_elided.store(0, Ordering::Relaxed);
+        let fence = Fence { elided: false, can_elide: barrier::register(), quiet: Fence::QUIET - 1 };
         page.pid.store(std::process::id(), Ordering::Relaxed);
         page.clock.renew();
         page.epoch.fetch_add(1, Ordering::AcqRel);
@@ -340,7 +378,7 @@ impl WritingEnd {
         let end = WritingEnd {
             writer,
             timestamps: geometry.timestamps,
-            fence_elided,
+            fence,
             clock_due: futex::now().saturating_add(1_000_000_000),
             sweep_due: 0,
             swept_skips: 0,
@@ -433,9 +471,16 @@ impl WritingEnd {
             }
         }
         let messages = &self.region.wait_page().messages;
-        let wake = if self.fence_elided { messages.notify_unfenced() } else { messages.notify() };
-        if wake {
+        if self.fence.elided {
+            if messages.notify_unfenced() {
+                futex::wake_all(messages.word());
+                self.fence.insert(&self.region);
+            }
+        } else if messages.notify() {
             futex::wake_all(messages.word());
+            self.fence.quiet = 0;
+        } else {
+            self.fence.elide_if_quiet(&self.region);
         }
         if timestamp >= self.clock_due {
             self.clock_due = timestamp.saturating_add(1_000_000_000);
@@ -527,16 +572,8 @@ impl WritingEnd {
     /// Waits until a message may be put, as far as the topic and the caller allow.
     #[cold]
     fn wait_for_room(&mut self, mut error: WriteError, patience: Patience) -> Result<(), Error> {
-        if error == WriteError::AllPinned {
-            // Perhaps by the dead: look, and try once more.
-            self.look_for_dead_readers();
-            error = match self.has_room() {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-        }
-        if error == WriteError::Full && self.look_for_dead_members() {
-            error = match self.has_room() {
+        if error == WriteError::AllPinned || self.look_for_dead_members() {
+            error = match self.look_for_room(error) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -563,7 +600,7 @@ impl WritingEnd {
         }
         loop {
             let ticket = self.region.wait_page().space.prepare();
-            match self.has_room() {
+            match self.look_for_room(WriteError::Full) {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Full) => self.tell_of_skipped_slots(),
                 Err(error) => return Err(self.refuse(error)),
@@ -599,6 +636,18 @@ impl WritingEnd {
         if messages.notify() {
             futex::wake_all(messages.word());
         }
+    }
+
+    /// Looks for room after a look that failed with `last`.
+    fn look_for_room(&mut self, last: WriteError) -> Result<(), WriteError> {
+        let found = if last == WriteError::Full { self.has_room() } else { Err(last) };
+        if found != Err(WriteError::AllPinned) {
+            return found;
+        }
+        // Perhaps by the dead; perhaps by readers who held each slot just when the writer came by. Once more round there is
+        // nothing left for these to hold.
+        self.look_for_dead_readers();
+        self.has_room()
     }
 
     fn has_room(&mut self) -> Result<(), WriteError> {

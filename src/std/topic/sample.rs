@@ -80,11 +80,6 @@ impl<T: Payload + ?Sized> Sample<T> {
         Sample::new(place, MaybeUninit::uninit(), pin.length, pin.sequence, pin.timestamp, pin.lost)
     }
 
-    /// Has the sample tell of `more` lost messages.
-    pub(super) fn add_lost(&mut self, more: u64) {
-        self.lagged = self.lagged.wrapping_add(more);
-    }
-
     /// The message's number: each message of a topic has one more than the one before.
     pub fn sequence(&self) -> u64 {
         self.sequence

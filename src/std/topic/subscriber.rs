@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::layout::{CLOSED, Overflow, SlotKind};
-use super::message::{Inline, Payload};
+use super::message::{Inline, MAX_INLINE, Payload};
 use super::name::Name;
 use super::options::{Patience, SubscriberOptions};
 use super::region::{FrameView, Region, Role, WordView, system_error};
 use super::sample::{Hold, Sample};
 use super::{Error, Geometry, Schema, WriterState, watch};
 use crate::core::atomic::{AtomicU64, Ordering, fence};
-use crate::core::ring::{FrameReader, Glance, ReadError, Start, WordReader, is_pending};
+use crate::core::ring::{FrameReader, Glance, Meta, Pin, ReadError, Start, WordReader, is_pending, unpin};
 use crate::std::futex::{self, Deadline, Spin};
 use crate::std::lock;
 
@@ -116,15 +116,21 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         };
         let region = &self.attachment.region;
         region.check_ours()?;
-        if glance == Glance::Ready {
+        if glance == Glance::Idle && !region.is_superseded() {
+            return Ok(None);
+        }
+        loop {
             match self.take() {
-                Ok(sample) => Ok(Some(sample)),
-                Err(error) => self.try_recv_slow(error),
+                Ok(sample) => {
+                    self.attachment.moved(&mut self.reader);
+                    return Ok(Some(sample));
+                }
+                Err(error) => {
+                    if !self.find_out(error)? {
+                        return Ok(None);
+                    }
+                }
             }
-        } else if glance == Glance::Idle && !region.is_superseded() {
-            Ok(None)
-        } else {
-            self.try_recv_changed()
         }
     }
 
@@ -160,24 +166,23 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// # Errors
     ///
     /// As [`try_recv`](Subscriber::try_recv), if there was no message before it.
-    #[inline]
+    #[inline(always)]
     pub fn recv_batch(&mut self, limit: usize, mut each: impl FnMut(Sample<T>)) -> Result<usize, Error> {
         self.attachment.region.check_ours()?;
         let mut count = 0;
         while count < limit {
-            let (taken, error) = self.take_batch(limit - count, &mut each);
-            count += taken;
-            let Some(error) = error else { break };
-            match self.try_recv_slow(error) {
-                Ok(Some(sample)) => {
-                    each(sample);
-                    count += 1;
-                }
-                Ok(None) => break,
-                Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
+            match self.take() {
+                Ok(sample) => each(sample),
+                Err(error) => match self.find_out(error) {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(count),
+                    Err(error) if count == 0 => return Err(error),
+                    Err(_) => return Ok(count),
+                },
             }
+            count += 1;
         }
+        self.attachment.moved(&mut self.reader);
         Ok(count)
     }
 
@@ -230,93 +235,69 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         &self.shared
     }
 
-    /// Reads the next message of this region.
+    /// Reads the next message of this region. [`Attachment::moved`] follows.
     #[inline(always)]
     fn take(&mut self) -> Result<Sample<T>, ReadError> {
-        let mut sample = match &mut self.reader {
-            Reader::Words(reader) => copy_next::<T>(reader, &self.attachment)?,
-            Reader::Frames(reader) => pin_next::<T>(reader, &self.hold, self.samples)?,
-        };
-        self.attachment.moved(&mut self.reader);
-        if sample.lagged() | self.unreported != 0 {
-            self.account(&mut sample);
+        match &mut self.reader {
+            Reader::Words(reader) => {
+                let len = T::LEN.unwrap_or(self.attachment.region.geometry().max_len as usize);
+                if len <= T::Inline::LEN {
+                    let mut copy = MaybeUninit::<T::Inline>::uninit();
+                    // SAFETY: the copy has room for `len` bytes.
+                    let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
+                    Ok(Sample::copied(copy, len, Meta { lost: self.account(meta.lost), ..meta }))
+                } else {
+                    let (copy, meta) = copy_to_heap(reader, len)?;
+                    Ok(Sample::on_heap(copy, len, Meta { lost: self.account(meta.lost), ..meta }))
+                }
+            }
+            Reader::Frames(reader) => {
+                // Before the pin: see the protocol of the ring.
+                if Hold::samples(&self.hold) >= self.samples as usize {
+                    return Err(ReadError::TooManySamples);
+                }
+                let pin = reader.pin()?;
+                if T::LEN.is_some_and(|len| len != pin.length) {
+                    // Not a message of this type, whatever the header says: corrupt, and so lost.
+                    unpin(&FrameView(self.attachment.region.view()), pin.index, self.attachment.bit);
+                    return Err(ReadError::Lapped(pin.lost.wrapping_add(1)));
+                }
+                Ok(Sample::pinned(self.hold.clone(), Pin { lost: self.account(pin.lost), ..pin }))
+            }
         }
-        Ok(sample)
     }
 
-    /// Reads up to `limit` messages of this region; says how many, and why no more.
+    /// Counts what was lost before a sample; returns what that is to tell of.
     #[inline(always)]
-    fn take_batch(&mut self, limit: usize, each: &mut impl FnMut(Sample<T>)) -> (usize, Option<ReadError>) {
-        let mut count = 0;
-        while count < limit {
-            let next = match &mut self.reader {
-                Reader::Words(reader) => copy_next::<T>(reader, &self.attachment),
-                Reader::Frames(reader) => pin_next::<T>(reader, &self.hold, self.samples),
-            };
-            match next {
-                Ok(sample) if sample.lagged() | self.unreported == 0 => each(sample),
-                Ok(mut sample) => {
-                    self.account(&mut sample);
-                    each(sample);
-                }
-                Err(error) => {
-                    self.attachment.moved(&mut self.reader);
-                    return (count, Some(error));
-                }
-            }
-            count += 1;
-        }
-        self.attachment.moved(&mut self.reader);
-        (count, None)
+    fn account(&mut self, lost: u64) -> u64 {
+        if lost | self.unreported == 0 { 0 } else { self.account_loss(lost) }
     }
 
-    /// Counts what was lost before `sample`, and has it tell of losses that no sample has told of.
     #[cold]
     #[inline(never)]
-    fn account(&mut self, sample: &mut Sample<T>) {
+    fn account_loss(&mut self, lost: u64) -> u64 {
         // Corrupt memory can make any loss up: it must not overflow.
-        self.lost = self.lost.wrapping_add(sample.lagged());
+        self.lost = self.lost.wrapping_add(lost);
         self.attachment.entry_lost(self.lost);
-        sample.add_lost(std::mem::take(&mut self.unreported));
+        lost.wrapping_add(std::mem::take(&mut self.unreported))
     }
 
-    /// A full look at what is not simply the next message.
+    /// What follows a look that found no message: whether to look again.
     #[cold]
     #[inline(never)]
-    fn try_recv_changed(&mut self) -> Result<Option<Sample<T>>, Error> {
-        match self.take() {
-            Ok(sample) => Ok(Some(sample)),
-            Err(error) => self.try_recv_slow(error),
-        }
-    }
-
-    /// What to do when there was no message.
-    #[cold]
-    #[inline(never)]
-    fn try_recv_slow(&mut self, mut error: ReadError) -> Result<Option<Sample<T>>, Error> {
-        loop {
-            match error {
-                ReadError::TooManySamples => {
-                    let topic = self.attachment.region.name.to_string();
-                    return Err(Error::TooManySamples { topic, declared: self.samples });
-                }
-                ReadError::Lapped(lost) => {
-                    self.lost = self.lost.wrapping_add(lost);
-                    self.unreported = self.unreported.wrapping_add(lost);
-                    self.attachment.entry_lost(self.lost);
-                    return Ok(None);
-                }
-                ReadError::Empty => {
-                    self.attachment.moved(&mut self.reader);
-                    if !self.attachment.region.is_superseded() || !self.follow()? {
-                        return Ok(None);
-                    }
-                }
+    fn find_out(&mut self, error: ReadError) -> Result<bool, Error> {
+        // Whoever waits on the reader's behalf must look where it looks.
+        self.attachment.moved(&mut self.reader);
+        match error {
+            ReadError::TooManySamples => {
+                let topic = self.attachment.region.name.to_string();
+                Err(Error::TooManySamples { topic, declared: self.samples })
             }
-            match self.take() {
-                Ok(sample) => return Ok(Some(sample)),
-                Err(next) => error = next,
+            ReadError::Lapped(lost) => {
+                self.unreported = self.account_loss(lost);
+                Ok(false)
             }
+            ReadError::Empty => Ok(self.attachment.region.is_superseded() && self.follow()?),
         }
     }
 
@@ -326,12 +307,13 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             if let Some(sample) = self.try_recv()? {
                 return Ok(Some(sample));
             }
+            // Also when there is something that is no message: a loss, or corruption.
+            if deadline.is_some_and(Deadline::has_passed) {
+                return Ok(None);
+            }
             let attachment = &self.attachment;
             if self.spin.until(|| attachment.is_ready()) {
                 continue;
-            }
-            if deadline.is_some_and(Deadline::has_passed) {
-                return Ok(None);
             }
             if attachment.region.is_superseded() {
                 self.wait_for_successor(deadline)?;
@@ -461,47 +443,12 @@ impl Drop for Attachment {
     }
 }
 
-/// Copies the next message out of a Words slot.
-#[inline(always)]
-fn copy_next<T: Payload + ?Sized>(
-    reader: &mut WordReader<WordView>,
-    attachment: &Arc<Attachment>,
-) -> Result<Sample<T>, ReadError> {
-    let len = T::LEN.unwrap_or(attachment.region.geometry().max_len as usize);
-    if len <= T::Inline::LEN {
-        let mut copy = MaybeUninit::<T::Inline>::uninit();
-        // SAFETY: the copy has room for `len` bytes.
-        let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
-        Ok(Sample::copied(copy, len, meta))
-    } else if reader.is_ready() {
-        let mut copy = vec![0; len.div_ceil(8)].into_boxed_slice();
-        // SAFETY: the copy has room for `len` bytes.
-        let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
-        Ok(Sample::on_heap(copy, len, meta))
-    } else {
-        reader.flush();
-        Err(ReadError::Empty)
-    }
-}
-
-/// Pins the next message in its Frames slot.
-#[inline(always)]
-fn pin_next<T: Payload + ?Sized>(
-    reader: &mut FrameReader<FrameView>,
-    hold: &Arc<Hold>,
-    samples: u32,
-) -> Result<Sample<T>, ReadError> {
-    // Before the pin: see the protocol of the ring.
-    if Hold::samples(hold) >= samples as usize {
-        return Err(ReadError::TooManySamples);
-    }
-    let pin = reader.pin()?;
-    let sample = Sample::pinned(hold.clone(), pin);
-    if T::LEN.is_some_and(|len| len != pin.length) {
-        // Not a message of this type, whatever the header says: corrupt, and so lost.
-        return Err(ReadError::Lapped(pin.lost.wrapping_add(1)));
-    }
-    Ok(sample)
+/// Copies the next message out of a Words slot, where it is too long for the sample itself.
+fn copy_to_heap(reader: &mut WordReader<WordView>, len: usize) -> Result<(Box<[u64]>, Meta), ReadError> {
+    let mut copy = [0u64; MAX_INLINE / 8];
+    // SAFETY: the copy has room for as much as a Words slot holds, and `len` is no more.
+    let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
+    Ok((copy[..len.div_ceil(8)].into(), meta))
 }
 
 /// The region of this name, unless it is the one that is known already, or over.
