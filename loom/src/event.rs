@@ -1,0 +1,201 @@
+//! The eventcount from both sides. Nobody sleeps in a model: a thread that would have slept keeps its ticket, and at the
+//! end it must have been woken unless there was nothing to wake it for.
+
+use std::sync::Arc;
+
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use loom::sync::mpsc::{Receiver, Sender, channel};
+use loom::thread;
+
+use crate::core::ring::EventCount;
+use crate::model;
+
+#[derive(Clone)]
+struct Shared(Arc<(EventCount, [AtomicU64; 2])>);
+
+impl Shared {
+    fn new() -> Self {
+        Shared(Arc::new((EventCount::new(), [AtomicU64::new(0), AtomicU64::new(0)])))
+    }
+
+    fn count(&self) -> &EventCount {
+        &self.0.0
+    }
+
+    /// Whether this change can be seen. Relaxed: the eventcount alone keeps the order.
+    fn sees(&self, change: usize) -> bool {
+        self.0.1[change].load(Ordering::Relaxed) != 0
+    }
+
+    fn change(&self, change: usize) {
+        self.0.1[change].store(1, Ordering::Relaxed);
+    }
+
+    /// Waits for a change as a sleeper does; a ticket if it would sleep.
+    fn wait_for(&self, change: usize) -> Option<u32> {
+        if self.sees(change) {
+            return None;
+        }
+        let ticket = self.count().prepare();
+        (!self.sees(change)).then_some(ticket)
+    }
+
+    /// Fails if who holds the ticket would sleep on. The kernel compares the ticket before it sleeps, and one call wakes
+    /// all that sleep.
+    fn must_be_woken(&self, ticket: Option<u32>) {
+        if let Some(ticket) = ticket {
+            assert_ne!(self.count().word().load(Ordering::Relaxed), ticket, "a lost wake-up");
+        }
+    }
+}
+
+/// Sleepers that each wait for the one change that `publisher` makes.
+fn one_change(sleepers: usize, publisher: fn(&EventCount)) {
+    model(sleepers + 1, move || {
+        let shared = Shared::new();
+        let asleep: Vec<_> = (0..sleepers)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || shared.wait_for(0))
+            })
+            .collect();
+        shared.change(0);
+        publisher(shared.count());
+        for sleeper in asleep {
+            shared.must_be_woken(sleeper.join().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_sleeper_sees_the_change_or_is_woken() {
+    one_change(1, |count| {
+        count.notify();
+    });
+}
+
+#[test]
+fn each_of_two_sleepers_sees_the_change_or_is_woken() {
+    one_change(2, |count| {
+        count.notify();
+    });
+}
+
+#[test]
+fn who_announces_needs_no_fence() {
+    one_change(1, |count| count.announce());
+    one_change(2, |count| count.announce());
+}
+
+#[test]
+fn a_sleeper_that_comes_back_is_woken_for_the_second_change_too() {
+    model(2, || {
+        let shared = Shared::new();
+        let publisher = shared.clone();
+        let publishing = thread::spawn(move || {
+            for change in 0..2 {
+                publisher.change(change);
+                publisher.count().notify();
+            }
+        });
+        let first = shared.wait_for(0);
+        // Awake after the first change, or not woken yet.
+        let second = if first.is_none() { shared.wait_for(1) } else { first };
+        publishing.join().unwrap();
+        shared.must_be_woken(second);
+    });
+}
+
+#[test]
+fn a_sleeper_is_woken_by_each_of_two_publishers() {
+    model(3, || {
+        let shared = Shared::new();
+        let publishing: Vec<_> = (0..2)
+            .map(|change| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    shared.change(change);
+                    shared.count().notify();
+                })
+            })
+            .collect();
+        // A stale note of a sleeper that was killed: one publisher clears it while the sleeper prepares.
+        shared.count().prepare();
+        let first = shared.wait_for(0);
+        let second = shared.wait_for(1);
+        for publisher in publishing {
+            publisher.join().unwrap();
+        }
+        shared.must_be_woken(first);
+        shared.must_be_woken(second);
+    });
+}
+
+/// `membarrier`, which makes the publisher run a fence wherever it is between two of its instructions. That it does so
+/// at this or that place is enumerated: at `place` the publisher waits to be asked, runs the fence, and says so.
+struct Membarrier {
+    asks: Sender<()>,
+    done: Receiver<()>,
+}
+
+struct Interrupted {
+    place: usize,
+    asked: Receiver<()>,
+    says: Sender<()>,
+}
+
+fn membarrier(place: usize) -> (Membarrier, Interrupted) {
+    let (asks, asked) = channel();
+    let (says, done) = channel();
+    (Membarrier { asks, done }, Interrupted { place, asked, says })
+}
+
+impl Membarrier {
+    fn call(&self) {
+        self.asks.send(()).unwrap();
+        self.done.recv().unwrap();
+    }
+}
+
+impl Interrupted {
+    fn here(&self, place: usize) {
+        if place == self.place {
+            self.asked.recv().unwrap();
+            fence(Ordering::SeqCst);
+            self.says.send(()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_publisher_without_a_fence_wakes_sleepers_that_run_a_barrier_for_it() {
+    for place in 0..3 {
+        model(2, move || {
+            let shared = Shared::new();
+            let publisher = shared.clone();
+            let (barrier, interrupted) = membarrier(place);
+            let publishing = thread::spawn(move || {
+                interrupted.here(0);
+                publisher.change(0);
+                interrupted.here(1);
+                // One load, and if it finds a sleeper, the announcement.
+                publisher.count().notify_unfenced();
+                interrupted.here(2);
+            });
+            let ticket = shared.count().prepare();
+            barrier.call();
+            let ticket = (!shared.sees(0)).then_some(ticket);
+            publishing.join().unwrap();
+            shared.must_be_woken(ticket);
+        });
+    }
+}
+
+/// What the publisher's fence or the sleeper's barrier is for.
+#[test]
+#[should_panic = "a lost wake-up"]
+fn without_fence_and_barrier_a_wake_up_is_lost() {
+    one_change(1, |count| {
+        count.notify_unfenced();
+    });
+}
