@@ -163,9 +163,7 @@ fn user(args: &[&str]) {
     for turn in 0u64.. {
         let _ = publisher.publish(&[turn as u8; LEN]);
         let _ = publisher.publish_timeout(&[turn as u8; LEN], Duration::ZERO);
-        if let Ok(loan) = publisher.loan(LEN) {
-            drop(loan);
-        }
+        let _ = publisher.loan(LEN);
         // Every byte of what is handed out can be read.
         let mut held = Vec::new();
         while let Ok(Some(sample)) = subscriber.try_recv() {

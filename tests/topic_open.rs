@@ -333,7 +333,7 @@ fn the_next_publisher_of_the_same_shape_continues_the_sequence_in_the_same_regio
                     (0..3).for_each(|_| next(&mut subscriber, &mut stream));
                 }
                 let loan = publisher.loan(LEN).unwrap();
-                drop(loan);
+                let _ = loan;
                 drop(publisher);
                 assert_eq!(subscriber.publisher(), WriterState::Closed);
                 publisher = open();
@@ -561,7 +561,11 @@ fn who_asks_is_woken_when_the_publisher_goes() {
             // Now and then the wait begins before, at, or after the end.
             thread::sleep(Duration::from_micros(u64::from(round) % 5 * 100));
             let killed = round % 2 == 0;
-            if killed { process.kill() } else { process.finish() }
+            if killed {
+                process.kill()
+            } else {
+                process.finish()
+            }
             let start = Instant::now();
             assert!(waiter.join().unwrap());
             assert!(start.elapsed() < PATIENCE / 10, "noticed after {:?}", start.elapsed());

@@ -188,8 +188,8 @@ fn join_beside_writer(start: Start, before: u64, check: fn(u64)) {
         let mut reader = reader(&ring, 0, start);
         if let Some(next) = reader.next {
             check(next);
-            // Where nothing was skipped, the two are the same.
-            assert!(matches!(start, Start::Sequence(_)) || reader.reader.position() == next);
+            // Without skips the two are the same, unless all messages between them are gone already.
+            assert!(matches!(start, Start::Sequence(_)) || reader.reader.position() <= next, "a loss made up");
         }
         reader.drain_after_one_more(&mut writing.join().unwrap());
     });
@@ -220,7 +220,7 @@ fn who_joins_beside_a_batch_of_a_lap_counts_from_its_place() {
                 writer
             });
             let mut reader = reader(&ring, 0, start);
-            assert!(reader.next.is_none_or(|next| reader.reader.position() == next));
+            assert!(reader.next.is_none_or(|next| reader.reader.position() <= next), "a loss made up");
             reader.drain_after_one_more(&mut writing.join().unwrap());
         });
     }

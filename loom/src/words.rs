@@ -133,20 +133,20 @@ fn a_message_that_was_announced_is_there() {
 #[test]
 fn two_readers_do_not_disturb_each_other() {
     model(3, || {
-        let ring = Words::new(2);
+        let ring = Words::new(1);
         // SAFETY: the only writer.
         let mut writer = unsafe { WordWriter::new(ring.clone()) };
+        put(&mut writer, 1);
         let readers: Vec<_> = (0..2)
             .map(|_| {
-                let mut reader = CheckedWords::new(WordReader::new(ring.clone(), Start::New));
+                let mut reader = CheckedWords::new(WordReader::new(ring.clone(), Start::Oldest));
                 thread::spawn(move || {
                     let _ = reader.read();
                     reader
                 })
             })
             .collect();
-        publish_words(&mut writer, 1).unwrap();
-        publish_words(&mut writer, 1).unwrap();
+        put(&mut writer, 1);
         for reader in readers {
             reader.join().unwrap().drain_to(2);
         }

@@ -315,8 +315,13 @@ const NO_STAMP: u64 = 4;
 const LAPPED_TRIES: u32 = if cfg!(loom) { 2 } else { 4 };
 
 /// Where a reader that was lapped goes on: a quarter of the ring behind the oldest slot, so that it is not lapped
-/// again at once. `seen` is a position that the writer has been seen at, for `head` may lag behind it.
-fn resume_after_lap<M: Memory>(memory: &M, next: u64, seen: u64) -> u64 {
+/// again at once. `seen` is a position that the writer has been seen at, for `head` may lag behind it. A member that
+/// asked for a sequence before its promise goes on at the promise.
+fn resume_after_lap<M: Memory>(memory: &M, next: u64, seen: u64, cursor: Option<&gate::Cursor>) -> u64 {
+    let promised = cursor.map_or(next, gate::Cursor::promised_from);
+    if promised.wrapping_sub(next) as i64 > 0 {
+        return promised;
+    }
     let capacity = memory.capacity() as u64;
     // Relaxed: where to look next is a guess that the stamp there proves.
     let head = M::Word::extend(memory.control().head.load(Ordering::Relaxed), seen);

@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lock;
 
@@ -45,6 +45,8 @@ impl<T: Default + Send + Sync> PerProcess<T> {
         if let Some((_, value)) = unsafe { found.as_ref() }.filter(|(of, _)| *of == generation()) {
             return value;
         }
+        // Before the value is there: from then on no child takes it for its own.
+        install();
         let new = Box::into_raw(Box::new((generation(), T::default())));
         match self.0.compare_exchange(found, new, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: it stays where it is for the life of the process.
@@ -117,15 +119,21 @@ fn install() {
             child: Option<unsafe extern "C" fn()>,
         ) -> libc::c_int;
     }
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
+    // Not a `Once`, which a child would wait on for ever if it was forked in the middle. Installed twice, the handlers find
+    // the second time that there is nothing left to do.
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if !INSTALLED.load(Ordering::Acquire) {
         // SAFETY: the handlers live as long as the program. Fails only without memory, which Rust aborts on.
         let result = unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
         assert_eq!(result, 0, "no memory for the fork handler");
-    });
+        INSTALLED.store(true, Ordering::Release);
+    }
 }
 
 unsafe extern "C" fn prepare() {
+    if HELD.try_with(|held| held.borrow().is_some()).unwrap_or(false) {
+        return;
+    }
     let guard = files();
     // Fails only if the thread is being torn down; the child then closes what the list held a moment ago.
     let _ = HELD.try_with(|held| *held.borrow_mut() = Some(guard));
@@ -136,14 +144,19 @@ unsafe extern "C" fn parent() {
 }
 
 unsafe extern "C" fn child() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
-    let _ = HELD.try_with(|held| {
-        if let Some(mut files) = held.borrow_mut().take() {
+    match HELD.try_with(|held| held.borrow_mut().take()) {
+        Ok(Some(mut files)) => {
+            GENERATION.fetch_add(1, Ordering::Relaxed);
             for &file in files.iter() {
                 // SAFETY: the child's copy of a descriptor that its inherited handle will not use again.
                 unsafe { libc::close(file) };
             }
             files.clear();
         }
-    });
+        // The second time.
+        Ok(None) => {}
+        Err(_) => {
+            GENERATION.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Sleeping on a word of shared memory.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -101,8 +100,31 @@ static WAITV_MISSING: AtomicBool = AtomicBool::new(false);
 
 /// `CONDUIT_NO_WAITV` stands in for a kernel without the call, so that the other path can be tested and measured.
 fn waitv_is_missing() -> bool {
-    static FORCED: OnceLock<bool> = OnceLock::new();
-    WAITV_MISSING.load(Ordering::Relaxed) || *FORCED.get_or_init(|| std::env::var_os("CONDUIT_NO_WAITV").is_some())
+    static FORCED: Fact = Fact::new();
+    WAITV_MISSING.load(Ordering::Relaxed) || FORCED.get(|| std::env::var_os("CONDUIT_NO_WAITV").is_some())
+}
+
+/// Something about this machine that is found out once. Not a `OnceLock`, which a child would wait on for ever if it was
+/// forked while another thread finds out: whoever does not know yet looks for itself.
+struct Fact(AtomicU8);
+
+impl Fact {
+    const UNKNOWN: u8 = 2;
+
+    const fn new() -> Self {
+        Fact(AtomicU8::new(Self::UNKNOWN))
+    }
+
+    #[inline]
+    fn get(&self, find_out: impl FnOnce() -> bool) -> bool {
+        let known = self.0.load(Ordering::Relaxed);
+        if known != Self::UNKNOWN {
+            return known != 0;
+        }
+        let found = find_out();
+        self.0.store(u8::from(found), Ordering::Relaxed);
+        found
+    }
 }
 
 /// Spins before sleeping, for as long as that tends to pay.
@@ -140,8 +162,8 @@ impl Spin {
 
 /// On one CPU whoever spins keeps the publisher from running.
 fn has_several_cpus() -> bool {
-    static SEVERAL: OnceLock<bool> = OnceLock::new();
-    *SEVERAL.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from) > 1)
+    static SEVERAL: Fact = Fact::new();
+    SEVERAL.get(|| std::thread::available_parallelism().map_or(1, usize::from) > 1)
 }
 
 /// A barrier that the sleeper runs on behalf of every publisher, so that publishing needs none.

@@ -101,7 +101,8 @@ impl Running {
     /// The next line of its output.
     #[track_caller]
     pub fn line(&mut self) -> String {
-        let line = next(&self.out).unwrap_or_else(|| panic!("the output ends after {:?}, {}", self.seen_out, self.rest()));
+        let line =
+            next(&self.out).unwrap_or_else(|| panic!("the output ends after {:?}, {}", self.seen_out, self.rest()));
         self.seen_out.push_str(&line);
         line.trim_end().into()
     }

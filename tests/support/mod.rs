@@ -11,7 +11,7 @@ use conduit::topic::{self, Overflow, PublisherOptions, SlotKind, SubscriberOptio
 use conduit::{Message, Publisher, Subscriber};
 
 /// Longest time that anything may take that is promised to happen. Nobody waits that long for what does happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Both kinds of slots.
 pub const KINDS: [SlotKind; 2] = [SlotKind::Words, SlotKind::Frames];
@@ -365,8 +365,11 @@ impl Drop for Process {
     }
 }
 
+/// What a process can be started as: a name, and what it does with its arguments.
+pub type Role<'a> = (&'a str, fn(&[&str]));
+
 /// The body of each test program's `helper_process`: runs the role that this process was started as, if any.
-pub fn run_role(roles: &[(&str, fn(&[&str]))]) {
+pub fn run_role(roles: &[Role]) {
     let Ok(line) = std::env::var(ROLE) else { return };
     // SAFETY: no memory involved. Whatever becomes of the test, its helpers go with it.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };

@@ -84,7 +84,9 @@ pub fn run(args: &Args, context: &Context) -> Result {
     } else {
         print(&cells, &figures, cpus, rounds)?;
     }
-    let lost = |rounds: &Rounds| rounds.iter().any(|figures| figures.get("lost").and_then(Value::as_f64).is_some_and(|lost| lost > 0.0));
+    let lost = |rounds: &Rounds| {
+        rounds.iter().any(|figures| figures.get("lost").and_then(Value::as_f64).is_some_and(|lost| lost > 0.0))
+    };
     Ok(if figures.iter().any(lost) { Outcome::Degraded } else { Outcome::Done })
 }
 
@@ -100,7 +102,8 @@ fn json(cells: &[&Cell], figures: &[Rounds], cpus: (usize, usize), rounds: usize
         .zip(figures)
         .map(|(cell, rounds)| {
             let names = rounds.first().map(|figures| figures.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-            let medians: Map<_, _> = names.into_iter().map(|name| (name.clone(), figure(rounds, &name).into())).collect();
+            let medians: Map<_, _> =
+                names.into_iter().map(|name| (name.clone(), figure(rounds, &name).into())).collect();
             json!({ "name": cell.name, "group": cell.group.name(), "limit": cell.is_limit, "figures": medians })
         })
         .collect();

@@ -73,7 +73,8 @@ pub fn topics() -> ArgValueCompleter {
 /// Completes a domain.
 pub fn domains() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let mut domains: Vec<_> = conduit::topic::list(None).unwrap_or_default().into_iter().map(|(domain, _)| domain).collect();
+        let mut domains: Vec<_> =
+            conduit::topic::list(None).unwrap_or_default().into_iter().map(|(domain, _)| domain).collect();
         domains.dedup();
         domains.into_iter().filter(|domain| !domain.is_empty()).map(CompletionCandidate::new).collect()
     })

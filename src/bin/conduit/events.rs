@@ -170,7 +170,8 @@ impl Events {
         if output_at.is_some_and(|at| fds[at].revents().intersects(PollFlags::ERR | PollFlags::HUP)) {
             return Err(Failure::OutputClosed);
         }
-        let ready = fds[first..].iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty()).map(|(at, _)| at).collect();
+        let ready =
+            fds[first..].iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty()).map(|(at, _)| at).collect();
         let mut topics = watch_at.is_some_and(|at| !fds[at].revents().is_empty());
         drop(fds);
         // Empties the bell; what it rang for is looked at after this.

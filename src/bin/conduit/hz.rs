@@ -258,13 +258,21 @@ pub fn run(args: &Args, context: &Context) -> Result {
     }
 }
 
-fn show(out: &mut Out, context: &Context, topic: &str, report: &Report, total: bool, has_head: &mut bool) -> Result<()> {
+fn show(
+    out: &mut Out,
+    context: &Context,
+    topic: &str,
+    report: &Report,
+    total: bool,
+    has_head: &mut bool,
+) -> Result<()> {
     if context.json {
         return out.json(&report.json(topic, total));
     }
     if !*has_head {
         *has_head = true;
-        let head = row("TOPIC", &["RATE", "PERIOD", "JITTER", "LATENCY p50 / p99 / max", "BYTES", "LOST"].map(Into::into));
+        let head =
+            row("TOPIC", &["RATE", "PERIOD", "JITTER", "LATENCY p50 / p99 / max", "BYTES", "LOST"].map(Into::into));
         out.line(out.style.bold(head))?;
     }
     let line = row(topic, &report.cells());

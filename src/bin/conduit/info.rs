@@ -100,7 +100,8 @@ fn print(info: &TopicInfo, schema: bool, out: &mut Out) -> Result<()> {
     }
     line("lost", if trouble.is_empty() { "0".into() } else { trouble.join(", ") })?;
     if info.skips + info.blocked > 0 {
-        let (skips, waits) = (units::several(info.skips, "slot", "slots"), units::several(info.blocked, "time", "times"));
+        let (skips, waits) =
+            (units::several(info.skips, "slot", "slots"), units::several(info.blocked, "time", "times"));
         line("held up", format!("stepped over {skips}, waited {waits}"))?;
     }
     line("subscribers", format!("{} of {}", info.subscribers.len(), geometry.subscribers))?;

@@ -81,7 +81,9 @@ pub fn not_found(domain: &str, topic: &str) -> Failure {
         .unwrap_or_default()
         .into_iter()
         .map(|known| (distance(topic.as_bytes(), known.as_bytes()), known))
-        .filter(|(distance, known)| *distance <= 1 + known.len().min(topic.len()) / 4 || known.ends_with(&format!("/{topic}")))
+        .filter(|(distance, known)| {
+            *distance <= 1 + known.len().min(topic.len()) / 4 || known.ends_with(&format!("/{topic}"))
+        })
         .collect();
     near.sort();
     let hint = match near.first() {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::events::{Events, something_was_done};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{note, print_json};
-use crate::{Context, completions, units};
+use crate::{Context, completions, describe, units};
 
 /// Publish messages
 ///
@@ -44,6 +44,22 @@ pub struct Args {
     depth: Option<u32>,
 }
 
+impl Args {
+    /// Why text is not taken as text, where nobody asked for anything else.
+    fn explain(&self, failure: Failure, kind: &Kind) -> Failure {
+        match failure {
+            Failure::Usage(reason) if self.kind.is_none() => {
+                let name = describe::type_name(&kind.schema());
+                let topic = &self.topic;
+                Failure::Usage(format!(
+                    "{reason} (topic {topic} carries {name}: write it as JSON, or say --type bytes)"
+                ))
+            }
+            failure => failure,
+        }
+    }
+}
+
 fn type_candidates() -> Vec<clap_complete::CompletionCandidate> {
     let others = ["bytes", "hex", "json"].into_iter().map(String::from);
     others.chain(known_types().into_iter().map(|(name, _)| name)).map(clap_complete::CompletionCandidate::new).collect()
@@ -59,10 +75,15 @@ enum Kind {
 
 /// The message types that come with the crate, by their short names.
 fn known_types() -> Vec<(String, Schema)> {
-    [<Time as Payload>::schema(), <Vector3 as Payload>::schema(), <Quaternion as Payload>::schema(), <Imu as Payload>::schema()]
-        .into_iter()
-        .map(|schema| (schema.name.rsplit('/').next().unwrap_or_default().to_lowercase(), schema))
-        .collect()
+    [
+        <Time as Payload>::schema(),
+        <Vector3 as Payload>::schema(),
+        <Quaternion as Payload>::schema(),
+        <Imu as Payload>::schema(),
+    ]
+    .into_iter()
+    .map(|schema| (schema.name.rsplit('/').next().unwrap_or_default().to_lowercase(), schema))
+    .collect()
 }
 
 impl Kind {
@@ -160,7 +181,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
             Next::Interrupted => break run.interrupted(),
         };
         run.line += 1;
-        let bytes = kind.encode(&text).map_err(|failure| run.at_line(failure, &source))?;
+        let bytes = kind.encode(&text).map_err(|failure| run.at_line(args.explain(failure, &kind), &source))?;
         let publisher = match &mut publisher {
             Some(publisher) => publisher,
             none => none.insert(open(args, context, &kind, there.as_ref().map(|info| info.geometry), bytes.len())?),
@@ -209,13 +230,7 @@ impl Run {
 }
 
 /// Opens the topic as it is, if it is there and the message fits, so that its subscribers stay.
-fn open(
-    args: &Args,
-    context: &Context,
-    kind: &Kind,
-    there: Option<Geometry>,
-    len: usize,
-) -> Result<Publisher<[u8]>> {
+fn open(args: &Args, context: &Context, kind: &Kind, there: Option<Geometry>, len: usize) -> Result<Publisher<[u8]>> {
     let schema = kind.schema();
     let options = Publisher::<[u8]>::options().domain(&context.domain);
     let asked = args.max_len.is_some() || args.depth.is_some();
@@ -231,9 +246,7 @@ fn open(
         None => {
             let options = options.timestamps(Timestamps::Clock).depth(args.depth.unwrap_or(16));
             match kind {
-                Kind::Plain(format, _) if format.size() <= 256 => {
-                    options.slots(SlotKind::Words).max_len(format.size())
-                }
+                Kind::Plain(format, _) if format.size() <= 256 => options.slots(SlotKind::Words).max_len(format.size()),
                 Kind::Plain(format, _) => options.max_len(format.size()),
                 _ => options.max_len(args.max_len.unwrap_or(len.next_power_of_two().max(4096))),
             }
@@ -311,7 +324,9 @@ impl Source {
 
     fn next(&mut self, events: &mut Events) -> Result<Next> {
         match self {
-            Source::Text(text) => Ok(if events.is_interrupted() { Next::Interrupted } else { Next::Text(text.clone()) }),
+            Source::Text(text) => {
+                Ok(if events.is_interrupted() { Next::Interrupted } else { Next::Text(text.clone()) })
+            }
             Source::Lines(lines) => lines.next(events),
         }
     }
@@ -329,7 +344,11 @@ impl Lines {
             }
             seen = self.buffer.len();
             if self.ended {
-                return Ok(if self.buffer.is_empty() { Next::End } else { Next::Text(std::mem::take(&mut self.buffer)) });
+                return Ok(if self.buffer.is_empty() {
+                    Next::End
+                } else {
+                    Next::Text(std::mem::take(&mut self.buffer))
+                });
             }
             if events.is_interrupted() {
                 return Ok(Next::Interrupted);

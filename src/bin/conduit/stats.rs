@@ -35,6 +35,10 @@ impl Histogram {
         *self = Self::new();
     }
 
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
     pub fn max(&self) -> Option<u64> {
         (self.total > 0).then_some(self.most)
     }

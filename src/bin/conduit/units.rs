@@ -191,7 +191,10 @@ mod tests {
         assert_eq!([time(12.4), time(1234.0), time(99_960.0), time(5e9)], ["12 ns", "1.23 µs", "100 µs", "5.00 s"]);
         assert_eq!([bytes(999.0), bytes(4096.0), bytes(1.5e9)], ["999 B", "4.10 kB", "1.50 GB"]);
         assert_eq!([memory(4096), memory(1 << 20), memory(1536)], ["4 KiB", "1 MiB", "1.50 KiB"]);
-        assert_eq!([hertz(29.97), hertz(100.0), hertz(1000.0), hertz(2.5e6)], ["29.97 Hz", "100.0 Hz", "1000 Hz", "2.50 MHz"]);
+        assert_eq!(
+            [hertz(29.97), hertz(100.0), hertz(1000.0), hertz(2.5e6)],
+            ["29.97 Hz", "100.0 Hz", "1000 Hz", "2.50 MHz"]
+        );
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
     }
 

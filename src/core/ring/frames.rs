@@ -5,7 +5,7 @@
 //! `fetch_or` reads from its release sequence, so the reader's second look at the stamp sees `busy` and it lets
 //! go. That only holds while nobody ever *stores* to `pins`.
 
-use super::super::atomic::{Ordering, prefetch_for_read, prefetch_for_write};
+use super::super::atomic::{Ordering, fence, prefetch_for_read, prefetch_for_write};
 use super::gate::{Cursor, Gate};
 use super::{
     BUSY, Found, FrameHeader, FrameMemory, Glance, LAPPED_TRIES, NO_STAMP, READY, ReadError, Rmw, SKIPPED, Start, Word,
@@ -127,6 +127,8 @@ impl<M: FrameMemory> FrameWriter<M> {
             // Release: who sees the number sees the stamps of the messages that it counts (`locate`).
             control.next_sequence.store(self.sequence, Ordering::Release);
             control.head.store(self.next, Ordering::Release);
+            // Who sees the slot of the next position claimed sees the number.
+            fence(Ordering::Release);
         }
     }
 
@@ -171,7 +173,8 @@ impl<M: FrameMemory> FrameWriter<M> {
     }
 
     /// Copies messages into slots one after the other and moves `head` once. Returns how many were published, and why no
-    /// more were: `None` if there are no more. A message is only taken from `messages` when there is room for it.
+    /// more were: `None` if there are no more (as far as `size_hint` tells, if the ring is full behind the last). A
+    /// message is only taken from `messages` when there is room for it.
     ///
     /// # Panics
     ///
@@ -186,7 +189,8 @@ impl<M: FrameMemory> FrameWriter<M> {
         let end = loop {
             let index = match self.claim() {
                 Ok(index) => index,
-                Err(error) => break Some(error),
+                // Full behind the last message is as it should be.
+                Err(error) => break (messages.size_hint().1 != Some(0)).then_some(error),
             };
             let Some(message) = messages.next() else { break None };
             self.fill(index, message);
@@ -296,17 +300,15 @@ impl<M: FrameMemory> FrameReader<M> {
     /// The caller owns `bit`: no other reader uses it, and it is clear in all pins.
     pub unsafe fn join(memory: M, bit: u32, start: Start, stride: usize) -> Self {
         let (wanted, mut expected) = locate(&memory, start);
-        let (cursor, from) = match Cursor::join(&memory, bit, wanted, stride as u64) {
-            Some((cursor, from)) => {
-                if from != wanted && !matches!(start, Start::Sequence(_)) {
-                    // Nothing is lost from `from` on, and what came before was not promised.
-                    expected = None;
-                }
-                (Some(cursor), from)
+        let (mut next, mut cursor, mut moved) = (wanted, None, false);
+        if let Some((member, from)) = Cursor::join(&memory, bit, wanted, stride as u64) {
+            (cursor, moved) = (Some(member), from != wanted);
+            // A named sequence takes what is still there before the promise; the rest start at the promise.
+            if moved && !matches!(start, Start::Sequence(_)) {
+                (next, expected) = (from, None);
             }
-            None => (None, wanted),
-        };
-        FrameReader { memory, bit, next: from, expected, cursor, moved: from != wanted, idle: NO_STAMP }
+        }
+        FrameReader { memory, bit, next, expected, cursor, moved, idle: NO_STAMP }
     }
 
     /// Pins the next message so that it can be read in place.
@@ -388,7 +390,7 @@ impl<M: FrameMemory> FrameReader<M> {
                 }
                 Found::Later(seen) => seen,
             };
-            self.next = resume_after_lap(&self.memory, position, seen);
+            self.next = resume_after_lap(&self.memory, position, seen, self.cursor.as_ref());
             tries -= 1;
             if tries == 0 {
                 break;
@@ -546,7 +548,7 @@ pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u
     // A writer may run on between the looks below: start again from the new head, but not for ever.
     for _ in 0..LOCATE_TRIES {
         let head = memory.control().head.load_acquire();
-        let fresh = || empty_at(memory, head).map(|sequence| (head, Some(sequence)));
+        let fresh = || next_of_empty(memory).map(|sequence| (head, Some(sequence)));
         let known = |p: u64| observe::peek(memory, p).map(|sequence| (p, Some(sequence)));
         let found = match start {
             Start::New => match last_ready(memory, head) {
@@ -571,19 +573,13 @@ pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u
     (memory.control().head.load_acquire(), None)
 }
 
-/// The sequence of the first message from `head` on, in a ring that holds none: because none was published yet, or
-/// because skips have wiped out the last one. `None` if the writer has gone on from `head` meanwhile.
-fn empty_at<M: FrameMemory>(memory: &M, head: u64) -> Option<u64> {
+/// The sequence of the next message of a ring that holds none: because none was published yet, or because skips have
+/// wiped out the last one. `None` if it holds one, or the writer goes on meanwhile.
+fn next_of_empty<M: FrameMemory>(memory: &M) -> Option<u64> {
+    let stored = &memory.control().next_sequence;
     // Acquire: a message that this number counts already is seen below.
-    let sequence = memory.control().next_sequence.load_acquire();
-    let capacity = memory.capacity() as u64;
-    let empty = (1..=capacity).map(|back| head.wrapping_sub(back)).all(|p| {
-        match find::<M::Word>(memory.stamp(p as usize & (memory.capacity() - 1)).load_acquire(), p) {
-            Found::Nothing | Found::Skipped => true,
-            Found::Ready => false,
-            // The slot of `head` itself may be claimed.
-            Found::Later(seen) => seen == head && !is_ready(memory, head),
-        }
-    });
-    empty.then_some(sequence)
+    let sequence = stored.load_acquire();
+    let is_empty = (0..memory.capacity()).all(|index| memory.stamp(index).load_acquire() & 3 != READY);
+    // A message that it doesn't count was only wiped out after the number was stored anew, which is seen now.
+    (is_empty && stored.load(Ordering::Relaxed) == sequence).then_some(sequence)
 }

@@ -98,7 +98,7 @@ impl<M: FrameMemory> FrameObserver<M> {
                     }
                 }
             };
-            self.next = resume_after_lap(&self.memory, position, seen);
+            self.next = resume_after_lap(&self.memory, position, seen, None);
             tries -= 1;
             if tries == 0 {
                 break;

@@ -65,7 +65,8 @@ impl<M: WordMemory> WordWriter<M> {
     }
 
     /// Publishes messages one after the other and moves `head` once (once a lap). Returns how many were published, and why
-    /// no more were: `None` if there are no more. A message is only taken from `messages` when there is room for it.
+    /// no more were: `None` if there are no more (as far as `size_hint` tells, if the ring is full behind the last). A message
+    /// is only taken from `messages` when there is room for it.
     #[inline]
     pub fn publish_batch<'a>(
         &mut self,
@@ -75,7 +76,8 @@ impl<M: WordMemory> WordWriter<M> {
         let mut count = 0;
         let end = loop {
             if let Err(error) = self.claim() {
-                break Some(error);
+                // Full behind the last message is as it should be.
+                break (messages.size_hint().1 != Some(0)).then_some(error);
             }
             let Some(message) = messages.next() else { break None };
             self.put(message, timestamp);
@@ -288,12 +290,7 @@ impl<M: WordMemory> WordReader<M> {
             // It is there by now.
             Found::Ready => {}
             Found::Later(seen) => {
-                let promised = self.cursor.as_ref().map_or(position, Cursor::promised_from);
-                self.next = if promised.wrapping_sub(position) as i64 > 0 {
-                    promised
-                } else {
-                    resume_after_lap(&self.memory, position, seen)
-                };
+                self.next = resume_after_lap(&self.memory, position, seen, self.cursor.as_ref());
                 // Corrupt memory can make any loss up: it must not overflow.
                 lost = lost.wrapping_add(self.next.wrapping_sub(position));
             }
@@ -383,7 +380,7 @@ impl<M: WordMemory<Word: Rmw>> WordReader<M> {
         let wanted = locate(&memory, start);
         match Cursor::join(&memory, bit, wanted, stride as u64) {
             Some((cursor, from)) => {
-                // A named sequence keeps counting from where it was asked for; the rest start at the promise.
+                // A named sequence takes what is still there before the promise; the rest start at the promise.
                 let next = if matches!(start, Start::Sequence(_)) { wanted } else { from };
                 let base = memory.control().base.load(Ordering::Relaxed);
                 WordReader { memory, next, base, cursor: Some(cursor), moved: from != wanted, idle: NO_STAMP }

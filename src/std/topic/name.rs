@@ -80,7 +80,7 @@ impl std::fmt::Display for Name {
     }
 }
 
-fn check_domain(domain: &str) -> Result<(), Error> {
+pub(super) fn check_domain(domain: &str) -> Result<(), Error> {
     let reason = if domain.len() > MAX_DOMAIN {
         "it is longer than 32 bytes"
     } else if !domain.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {

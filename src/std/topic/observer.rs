@@ -9,7 +9,7 @@ use super::region::{FrameView, Region, Role, WordView};
 use super::subscriber::writer_state;
 use super::{Error, Geometry, Schema, Start, WriterState, watch};
 use crate::core::atomic::Ordering;
-use crate::core::ring::{FrameObserver, ReadError, WordReader, is_pending};
+use crate::core::ring::{FrameObserver, Meta, ReadError, WordReader, is_pending};
 use crate::std::futex::{self, Deadline};
 
 /// How often an observer looks that may not write the page that sleepers announce themselves on.
@@ -85,6 +85,29 @@ impl Observer {
     ///
     /// [`Error::Forked`]; [`Error::Corrupt`] and others if the topic was replaced and what replaced it cannot be opened.
     pub fn try_next(&mut self) -> Result<Option<Observed<'_>>, Error> {
+        Ok(self.read()?.map(|meta| self.observed(meta)))
+    }
+
+    /// The next message; sleeps until there is one, or `timeout` is over: then `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_next`](Observer::try_next).
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Observed<'_>>, Error> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            if let Some(meta) = self.read()? {
+                return Ok(Some(self.observed(meta)));
+            }
+            if deadline.has_passed() {
+                return Ok(None);
+            }
+            self.sleep_until(deadline)?;
+        }
+    }
+
+    /// Copies the next message to the buffer.
+    fn read(&mut self) -> Result<Option<Meta>, Error> {
         self.region.check_ours()?;
         loop {
             let read = match &mut self.reader {
@@ -96,13 +119,8 @@ impl Observer {
             };
             match read {
                 Ok(meta) => {
-                    let lagged = meta.lost.wrapping_add(std::mem::take(&mut self.unreported));
-                    return Ok(Some(Observed {
-                        sequence: meta.sequence,
-                        timestamp: (meta.timestamp != 0).then(|| Duration::from_nanos(meta.timestamp)),
-                        lagged,
-                        data: &self.buffer[..meta.length.min(self.buffer.len())],
-                    }));
+                    let lost = meta.lost.wrapping_add(std::mem::take(&mut self.unreported));
+                    return Ok(Some(Meta { lost, ..meta }));
                 }
                 Err(ReadError::Lapped(lost)) => {
                     self.unreported = self.unreported.wrapping_add(lost);
@@ -114,41 +132,36 @@ impl Observer {
         }
     }
 
-    /// The next message; sleeps until there is one, or `timeout` is over: then `None`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_next`](Observer::try_next).
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Observed<'_>>, Error> {
-        let deadline = Deadline::after(timeout);
-        while !self.is_ready() {
-            if deadline.has_passed() {
-                return Ok(None);
-            }
-            if self.region.is_superseded() {
-                let known = self.region.identity();
-                let moved = || Ok(Region::stat(&self.region.name).ok().flatten().filter(|named| *named != known));
-                if watch::wait_until(&self.region.name, Some(deadline), moved)?.is_none() {
-                    return Ok(None);
-                }
-                break;
-            }
-            let messages = &self.region.wait_page().messages;
-            if !self.can_sleep {
-                let ticket = messages.word().load(Ordering::Relaxed);
-                futex::wait(
-                    messages.word(),
-                    ticket,
-                    futex::earlier(Some(deadline), Some(Deadline::after(LOOK_INTERVAL))),
-                );
-                continue;
-            }
+    /// The message in the buffer.
+    fn observed(&self, meta: Meta) -> Observed<'_> {
+        Observed {
+            sequence: meta.sequence,
+            timestamp: (meta.timestamp != 0).then(|| Duration::from_nanos(meta.timestamp)),
+            lagged: meta.lost,
+            data: &self.buffer[..meta.length.min(self.buffer.len())],
+        }
+    }
+
+    /// Sleeps until there may be something new. May return early.
+    fn sleep_until(&self, deadline: Deadline) -> Result<(), Error> {
+        let messages = &self.region.wait_page().messages;
+        if self.region.is_superseded() {
+            let known = self.region.identity();
+            let moved = || Ok(Region::stat(&self.region.name).ok().flatten().filter(|named| *named != known));
+            watch::wait_until(&self.region.name, Some(deadline), moved)?;
+        } else if self.can_sleep {
             let sleep = self.region.prepare_to_sleep();
             if !self.is_ready() && !self.region.is_superseded() {
                 futex::wait(sleep.word, sleep.ticket, futex::earlier(Some(deadline), sleep.limit));
             }
+        } else {
+            let ticket = messages.word().load(Ordering::Relaxed);
+            if !self.is_ready() {
+                let look = Deadline::after(LOOK_INTERVAL);
+                futex::wait(messages.word(), ticket, futex::earlier(Some(deadline), Some(look)));
+            }
         }
-        self.try_next()
+        Ok(())
     }
 
     /// Whether the observer sleeps until there is something new, or, without the right to write the topic's wait page,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::name::Name;
+use super::name::{Name, check_domain};
 use super::options::default_domain;
 use super::region::{Candidate, FrameView, Region, Role, WordView, system_error};
 use super::subscriber::writer_state;
@@ -93,7 +93,7 @@ impl TopicInfo {
 ///
 /// # Errors
 ///
-/// [`Error::System`] if `/dev/shm` cannot be read.
+/// [`Error::InvalidDomain`]; [`Error::System`] if `/dev/shm` cannot be read.
 pub fn list(domain: Option<&str>) -> Result<Vec<(String, String)>, Error> {
     let mut names: Vec<_> = names(domain)?.into_iter().map(|name| (name.domain, name.topic)).collect();
     names.sort();
@@ -101,6 +101,9 @@ pub fn list(domain: Option<&str>) -> Result<Vec<(String, String)>, Error> {
 }
 
 fn names(domain: Option<&str>) -> Result<Vec<Name>, Error> {
+    if let Some(domain) = domain {
+        check_domain(domain)?;
+    }
     names_by(domain, Name::from_file)
 }
 
@@ -198,7 +201,7 @@ pub struct Removed {
 ///
 /// # Errors
 ///
-/// [`Error::System`] if `/dev/shm` cannot be read. What cannot be removed is in the answer, with the reason.
+/// [`Error::InvalidDomain`]; [`Error::System`] if `/dev/shm` cannot be read. What cannot be removed is in the answer, with the reason.
 pub fn clean(domain: Option<&str>, dry_run: bool) -> Result<Vec<Removed>, Error> {
     let mut removed = Vec::new();
     // A publisher that dies while it replaces a topic may leave a second file.

@@ -43,7 +43,8 @@ struct Held {
     index: usize,
 }
 
-/// What each sample in place holds, and its subscriber: the count of its owners is the count of samples, plus 1.
+/// What each sample in place holds, and its subscriber: the count of its owners is the count of samples, plus 1. The last
+/// one gives up the place among the subscribers.
 #[derive(Debug)]
 pub(super) struct Hold(pub(super) Arc<Attachment>);
 
@@ -55,6 +56,12 @@ impl Hold {
         // Acquire: pairs with the Release with which a dropped sample gives up its count: its slot is let go.
         fence(Ordering::Acquire);
         samples
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 

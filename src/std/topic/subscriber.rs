@@ -39,7 +39,8 @@ pub struct Subscriber<T: Payload + ?Sized> {
     payload: PhantomData<fn() -> Box<T>>,
 }
 
-/// A place among the subscribers of a region. Samples hold it, too.
+/// A place among the subscribers of a region, which a [`Hold`] keeps. Whoever waits on the subscriber's behalf has the
+/// memory for as long as they look at it, and the place no longer than the subscriber and its samples.
 #[derive(Debug)]
 pub(super) struct Attachment {
     pub(super) region: Region,
@@ -418,6 +419,16 @@ impl Attachment {
         }
     }
 
+    /// Gives up the place. Neither the subscriber nor a sample is left, so no pin is.
+    pub(super) fn release(&self) {
+        if self.region.is_ours() {
+            let entry = self.region.entry(self.bit);
+            entry.pid.store(0, Ordering::Relaxed);
+            entry.samples.store(0, Ordering::Release);
+            lock::unlock(self.region.file(), self.bit);
+        }
+    }
+
     #[cold]
     fn entry_lost(&self, lost: u64) {
         self.region.entry(self.bit).lost.store(lost, Ordering::Relaxed);
@@ -428,17 +439,6 @@ impl Attachment {
         let space = &self.region.wait_page().space;
         if moved && self.region.geometry().overflow != Overflow::Overwrite && space.notify() {
             futex::wake_all(space.word());
-        }
-    }
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        if self.region.is_ours() {
-            // No sample is left, so no pin is; the lock byte goes with the region, after this.
-            let entry = self.region.entry(self.bit);
-            entry.pid.store(0, Ordering::Relaxed);
-            entry.samples.store(0, Ordering::Release);
         }
     }
 }

@@ -90,9 +90,12 @@ impl WaitSet {
             for (_, place) in &places {
                 place.region.check_ours()?;
             }
+            if places.is_empty() {
+                return Ok(Vec::new());
+            }
             let (keys, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
             let ready = self.waiter.wait(&places, self.waiter.ticket(), deadline)?;
-            if !ready.is_empty() || places.is_empty() || deadline.is_some_and(Deadline::has_passed) {
+            if !ready.is_empty() || deadline.is_some_and(Deadline::has_passed) {
                 return Ok(ready.into_iter().map(|at| keys[at]).collect());
             }
         }

@@ -44,9 +44,8 @@ fn has_counter() -> bool {
     static INVARIANT: OnceLock<bool> = OnceLock::new();
     #[allow(unused_unsafe)] // Safe since Rust 1.94.
     // SAFETY: every x86-64 processor has `cpuid`.
-    *INVARIANT.get_or_init(|| unsafe {
-        __cpuid(0x8000_0000).eax >= 0x8000_0007 && __cpuid(0x8000_0007).edx & (1 << 8) != 0
-    })
+    *INVARIANT
+        .get_or_init(|| unsafe { __cpuid(0x8000_0000).eax >= 0x8000_0007 && __cpuid(0x8000_0007).edx & (1 << 8) != 0 })
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -94,7 +94,8 @@ impl Stage {
 
 /// Two processors that this process may use, and that are no halves of one core if there are such.
 pub fn choose(asked: Option<(usize, usize)>) -> Result<(usize, usize)> {
-    let allowed = sched_getaffinity(None).map_err(|error| Failure::Failed(format!("cannot ask for processors: {error}")))?;
+    let allowed =
+        sched_getaffinity(None).map_err(|error| Failure::Failed(format!("cannot ask for processors: {error}")))?;
     let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
     if let Some((a, b)) = asked {
         return match [a, b].iter().find(|cpu| !allowed.contains(cpu)) {

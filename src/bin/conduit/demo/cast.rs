@@ -120,9 +120,7 @@ impl Cast {
     pub fn start(&mut self, name: &'static str, part: Part, events: &mut Events) -> Result<bool> {
         let member = Member::start(name, part, &self.domain)?;
         self.members.push(member);
-        self.wait(events, Some(Instant::now() + PATIENCE), |cast| {
-            cast.member(name).is_some_and(|member| member.ready)
-        })
+        self.wait(events, Some(Instant::now() + PATIENCE), |cast| cast.member(name).is_some_and(|member| member.ready))
     }
 
     /// Kills a process as `kill -9` does, and waits until it is gone.
@@ -189,7 +187,9 @@ impl Cast {
             self.members[playing[at]].listen();
         }
         match self.members.iter().find(|member| member.fate == Fate::Ended && member.total.is_none()) {
-            Some(member) => Err(Failure::Failed(format!("process {} ({}) of the demo ended too early", member.pid, member.name))),
+            Some(member) => {
+                Err(Failure::Failed(format!("process {} ({}) of the demo ended too early", member.pid, member.name)))
+            }
             None => Ok(()),
         }
     }

@@ -35,9 +35,9 @@ impl Scan {
     fn sum(&self) -> u64 {
         let head = [self.inode, self.offset, u64::from(self.last), u64::from(self.turn)];
         let ranges = self.ranges.iter().map(|range| u64::from(range.to_bits()));
-        head.into_iter().chain(ranges).fold(0xcbf2_9ce4_8422_2325, |sum, word| {
-            (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
-        })
+        head.into_iter()
+            .chain(ranges)
+            .fold(0xcbf2_9ce4_8422_2325, |sum, word| (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23))
     }
 }
 

@@ -255,7 +255,8 @@ impl Summary {
     }
 
     fn chapters(&self, cast: &Cast) -> Vec<Chapter> {
-        let mut chapters = vec![("What happened", self.what_happened(cast)), ("In place, without a copy", self.proof(cast))];
+        let mut chapters =
+            vec![("What happened", self.what_happened(cast)), ("In place, without a copy", self.proof(cast))];
         let left = match self.problems.as_slice() {
             [] => "every process is gone, and nothing of them is in /dev/shm".into(),
             problems => format!("PROBLEM: {}", problems.join("; ")),

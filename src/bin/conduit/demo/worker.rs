@@ -135,6 +135,16 @@ impl Place {
 fn publish(rate: f64, context: &Context, orders: &Orders) -> Result {
     let options = Publisher::<Scan>::options().domain(&context.domain).depth(DEPTH).subscribers(8).samples(2);
     let mut publisher = options.open(TOPIC)?;
+    let result = publish_until_told(&mut publisher, rate, context, orders);
+    if result.is_ok() {
+        orders.wait(Order::Over, None);
+    }
+    // Also if nobody hears its reports any more.
+    publisher.remove()?;
+    result
+}
+
+fn publish_until_told(publisher: &mut Publisher<Scan>, rate: f64, context: &Context, orders: &Orders) -> Result {
     let place = Place::find(context)?;
     say(&json!({ "ready": true, "pid": std::process::id() }))?;
     let interval = Duration::from_secs_f64(1.0 / rate);
@@ -151,7 +161,7 @@ fn publish(rate: f64, context: &Context, orders: &Orders) -> Result {
         published += 1;
         if last {
             say(&json!({ "final": true, "published": published, "offset": offset, "address": address }))?;
-            break;
+            return Ok(Outcome::Done);
         }
         due += interval;
         if Instant::now() >= report_due {
@@ -159,9 +169,6 @@ fn publish(rate: f64, context: &Context, orders: &Orders) -> Result {
             say(&json!({ "published": published }))?;
         }
     }
-    orders.wait(Order::Over, None);
-    publisher.remove()?;
-    Ok(Outcome::Done)
 }
 
 /// What a subscriber has seen.

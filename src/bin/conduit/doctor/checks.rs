@@ -68,7 +68,12 @@ fn waiting_for_several() -> Found {
     // SAFETY: no words to wait for: the kernel refuses that, or does not know the call.
     unsafe { libc::syscall(libc::SYS_futex_waitv, 0, 0, 0, 0, 0) };
     let missing = matches!(errno(), libc::ENOSYS | libc::EPERM);
-    Some(feature("futex_waitv", !missing, Note, "a wait set uses a helper thread for each topic (Linux 5.16 has the call)"))
+    Some(feature(
+        "futex_waitv",
+        !missing,
+        Note,
+        "a wait set uses a helper thread for each topic (Linux 5.16 has the call)",
+    ))
 }
 
 fn barriers() -> Found {

@@ -1,0 +1,380 @@
+//! `echo`, `pub` and `hz`.
+#![cfg(feature = "cli")]
+
+mod cli;
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cli::Cli;
+use conduit::Subscriber;
+use conduit::topic::{Imu, Overflow, Schema, SlotKind, Start, Time, Timestamps, Vector3};
+use serde_json::{Value, json};
+
+const IMU: &str = r#"{"angular_velocity": {"z": 0.1}, "stamp": {"sec": 7}}"#;
+
+#[test]
+fn echo_waits_for_a_topic_and_misses_nothing_of_it() {
+    let cli = Cli::new();
+    let mut echo = cli.start(&["echo", "greetings", "-n", "2"]);
+    assert!(echo.note("waiting for topic greetings").contains(cli.domain.name()));
+    cli.run_with(&["pub", "greetings", "-"], "hello, world\nsecond\n").code(0);
+    assert!(echo.line().starts_with("--- greetings #0  20"));
+    assert_eq!(echo.line(), "00000000  68 65 6c 6c 6f 2c 20 77  6f 72 6c 64              |hello, world|");
+    assert!(echo.line().starts_with("--- greetings #1  20"));
+    assert_eq!(echo.line(), "00000000  73 65 63 6f 6e 64                                 |second|");
+    echo.end().code(0);
+}
+
+#[test]
+fn echo_decodes_messages_by_their_schema() {
+    let cli = Cli::new();
+    cli.run(&["pub", "imu", "--type", "imu", IMU]).code(0);
+    let text = cli.run(&["echo", "imu", "--history", "-n1"]).code(0).out;
+    assert!(text.contains("\nstamp:\n  sec: 7\n  nanosec: 0\n"), "{text}");
+    assert!(text.contains("\nangular_velocity:\n  x: 0.0\n  y: 0.0\n  z: 0.1\n"), "{text}");
+    let covariance = "orientation_covariance: [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]";
+    assert!(text.contains(covariance), "{text}");
+    let json = cli.run(&["echo", "imu", "--history", "-n1", "--json"]).code(0).json();
+    assert_eq!(json["data"]["angular_velocity"], json!({ "x": 0.0, "y": 0.0, "z": 0.1 }));
+    assert_eq!((&json["topic"], &json["sequence"], &json["lost"]), (&json!("imu"), &json!(0), &json!(0)));
+    assert_eq!(json["size"], size_of::<Imu>());
+    assert!(json["time"].as_str().unwrap().ends_with('Z') && json["timestamp"].is_u64());
+}
+
+#[test]
+fn echo_shows_one_field() {
+    let cli = Cli::new();
+    cli.run(&["pub", "imu", "--type", "imu", IMU]).code(0);
+    let field = |path: &str| cli.run(&["echo", "imu", "--history", "-n1", "--field", path]);
+    assert_eq!(field("angular_velocity.z").code(0).out, "0.1\n");
+    assert_eq!(field("orientation_covariance[8]").code(0).out, "0.0\n");
+    assert!(field("stamp").code(0).out.ends_with("sec: 7\nnanosec: 0\n"));
+    let wrong = field("angular_velocity.q").code(2);
+    assert!(wrong.err.contains("geometry_msgs/Vector3 has x, y, z"), "{wrong:?}");
+    let json = cli.run(&["echo", "imu", "--history", "-n1", "--field", "stamp.sec", "--json"]).code(0).json();
+    assert_eq!(json["data"], 7);
+}
+
+#[test]
+fn echo_writes_the_other_formats() {
+    let cli = Cli::new();
+    cli.run(&["pub", "v", "--type", "vector3", r#"{"x": 1, "y": -0.5}"#]).code(0);
+    cli.run(&["pub", "v", r#"{"z": 2}"#]).code(0);
+    let echo = |format: &str| cli.run(&["echo", "v", "--history", "-n2", "--format", format]).code(0);
+    let csv = echo("csv");
+    let lines = csv.lines();
+    assert_eq!(lines[0], "topic,sequence,time,lost,x,y,z");
+    assert!(lines[1].starts_with("v,0,20") && lines[1].ends_with("Z,0,1.0,-0.5,0.0"), "{csv:?}");
+    assert!(lines[2].starts_with("v,1,20") && lines[2].ends_with("Z,0,0.0,0.0,2.0"), "{csv:?}");
+    let hex = echo("hex").out;
+    assert!(hex.contains("00000000  00 00 00 00 00 00 f0 3f  00 00 00 00 00 00 e0 bf  |.......?........|\n"), "{hex}");
+    assert_eq!(echo("json").json_lines().len(), 2);
+    let raw = cli.command(&["echo", "v", "--history", "-n2", "--format", "raw"]).output().unwrap().stdout;
+    let numbers: Vec<f64> = raw.chunks(8).map(|word| f64::from_ne_bytes(word.try_into().unwrap())).collect();
+    assert_eq!(numbers, [1.0, -0.5, 0.0, 0.0, 0.0, 2.0]);
+}
+
+#[test]
+fn json_messages_are_shown_as_what_they_are() {
+    let cli = Cli::new();
+    let message = r#"{"a":[1,{"b":2}],"text":"x\u001b[2J"}"#;
+    cli.run(&["pub", "j", "--type", "json", message]).code(0);
+    let text = cli.run(&["echo", "j", "--history", "-n1"]).code(0).out;
+    assert!(text.ends_with("a:\n- 1\n- b: 2\ntext: \"x\\u001b[2J\"\n"), "no escape reaches the terminal: {text:?}");
+    let json = cli.run(&["echo", "j", "--history", "-n1", "--json"]).code(0).json();
+    assert_eq!(json["data"], serde_json::from_str::<Value>(message).unwrap());
+    assert_eq!(cli.run(&["echo", "j", "--history", "-n1", "--field", "a[1].b"]).code(0).out, "2\n");
+}
+
+#[test]
+fn bytes_that_do_not_match_their_schema_are_shown_as_hex() {
+    let cli = Cli::new();
+    let schema = Schema {
+        message_encoding: "cdr".into(),
+        schema_encoding: "ros2msg".into(),
+        name: "t/msg/T".into(),
+        data: b"string text".to_vec(),
+    };
+    let mut publisher = cli.domain.bytes().schema(schema).open("t").unwrap();
+    publisher.publish(b"abc").unwrap();
+    let text = cli.run(&["echo", "t", "--history", "-n1"]).code(0).out;
+    assert!(text.contains("61 62 63") && text.contains("|abc|"), "{text}");
+    assert_eq!(cli.run(&["echo", "t", "--history", "-n1", "--json"]).code(0).json()["hex"], "616263");
+    let field = cli.run(&["echo", "t", "--history", "-n1", "--field", "text"]).code(2);
+    assert!(field.err.contains("strings differ in length"), "{field:?}");
+}
+
+#[test]
+fn echo_reads_several_topics_and_those_that_come_later() {
+    let cli = Cli::new();
+    let mut a = cli.domain.bytes().open("s/a").unwrap();
+    a.publish(b"1").unwrap();
+    let mut echo = cli.start(&["echo", "s/*", "other", "--history", "--json", "-n", "4"]);
+    assert_eq!((&echo.json_line()["topic"], echo.note("waiting for")), (&json!("s/a"), echo_waits(&cli)));
+    let mut b = cli.domain.bytes().open("s/b").unwrap();
+    b.publish(b"2").unwrap();
+    assert_eq!(echo.json_line()["topic"], "s/b");
+    let _not_wanted = cli.domain.bytes().open("s/deep/c").unwrap();
+    let mut other = cli.domain.bytes().open("other").unwrap();
+    other.publish(b"3").unwrap();
+    assert_eq!(echo.json_line()["topic"], "other");
+    a.publish(b"4").unwrap();
+    assert_eq!(echo.json_line()["hex"], "34");
+    echo.end().code(0);
+}
+
+fn echo_waits(cli: &Cli) -> String {
+    format!("conduit: waiting for topic other in domain {}", cli.domain.name())
+}
+
+#[test]
+fn echo_takes_no_subscribers_place() {
+    let cli = Cli::new();
+    let mut publisher = cli.domain.bytes().subscribers(1).open("t").unwrap();
+    let _subscriber = cli.domain.subscriber().open("t").unwrap();
+    publisher.publish(b"x").unwrap();
+    let mut echo = cli.start(&["echo", "t", "--history"]);
+    echo.line();
+    assert_eq!(cli.run(&["info", "t", "--json"]).code(0).json()["subscribers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn echo_goes_on_with_the_next_publisher_even_of_another_type() {
+    let cli = Cli::new();
+    let mut echo = cli.start(&["echo", "t", "--json", "-n", "3"]);
+    echo.note("waiting");
+    let mut first = cli.domain.publisher::<Vector3>().open("t").unwrap();
+    first.publish(&Vector3 { x: 1.0, ..Vector3::default() }).unwrap();
+    assert_eq!(echo.json_line()["data"]["x"], 1.0);
+    drop(first);
+    let mut second = cli.domain.publisher::<Time>().open("t").unwrap();
+    second.publish(&Time { sec: 5, nanosec: 0 }).unwrap();
+    assert_eq!(echo.json_line()["data"], json!({ "sec": 5, "nanosec": 0 }));
+    second.remove().unwrap();
+    let mut third = cli.domain.bytes().open("t").unwrap();
+    third.publish(b"abc").unwrap();
+    assert_eq!(echo.json_line()["hex"], "616263");
+    echo.end().code(0);
+}
+
+#[test]
+fn loss_is_reported_and_exits_with_3() {
+    for kind in [SlotKind::Words, SlotKind::Frames] {
+        let cli = Cli::new();
+        let mut echo = cli.start(&["echo", "t", "--json", "-n", "2"]);
+        echo.note("waiting");
+        let mut publisher = cli.domain.publisher_of(kind, 8).depth(4).open("t").unwrap();
+        publisher.publish(&[0; 8]).unwrap();
+        assert_eq!(echo.json_line()["sequence"], 0);
+        echo.signal(libc::SIGSTOP);
+        for number in 1..=1000u64 {
+            publisher.publish(&number.to_ne_bytes()).unwrap();
+        }
+        echo.signal(libc::SIGCONT);
+        let next = echo.json_line();
+        let (sequence, lost) = (next["sequence"].as_u64().unwrap(), next["lost"].as_u64().unwrap());
+        assert_eq!(sequence, lost + 1, "what is shown and what is lost is all there was: {next}");
+        assert!(lost > 900, "{next}");
+        echo.note(&format!("t: lost {lost} messages before {sequence}"));
+        let ended = echo.end().code(3);
+        assert!(ended.err.contains("lost"), "{ended:?}");
+    }
+}
+
+#[test]
+fn echo_gives_up_after_a_quiet_time() {
+    let cli = Cli::new();
+    let never = cli.run(&["echo", "t", "--timeout", "50ms"]).code(4);
+    assert!(never.err.contains("timed out after 0 messages"), "{never:?}");
+    cli.run(&["pub", "t", "x"]).code(0);
+    let once = cli.run(&["echo", "t", "--history", "--timeout", "50ms", "-n", "5"]).code(4);
+    assert!(once.out.contains("|x|") && once.err.contains("timed out after 1 message"), "{once:?}");
+}
+
+#[test]
+fn echo_shows_no_more_than_the_rate_and_counts_nothing_as_lost() {
+    let cli = Cli::new();
+    let mut publisher = cli.domain.bytes().depth(500).open("t").unwrap();
+    for number in 0..200u8 {
+        publisher.publish(&[number]).unwrap();
+    }
+    // Two hours between two: of what is there, the first only.
+    let ended = cli.run(&["echo", "t", "--history", "--rate", "0.0001", "--timeout", "200ms", "--json"]).code(4);
+    assert_eq!(ended.json_lines().len(), 1, "{ended:?}");
+    assert!(!ended.err.contains("lost"), "{ended:?}");
+}
+
+#[test]
+fn csv_has_one_kind_of_columns() {
+    let cli = Cli::new();
+    cli.run(&["pub", "a", "--type", "vector3", "{}"]).code(0);
+    let mut echo = cli.start(&["echo", "a", "b", "--history", "--format", "csv"]);
+    assert_eq!(echo.line(), "topic,sequence,time,lost,x,y,z");
+    echo.line();
+    cli.run(&["pub", "b", "--type", "time", "{}"]).code(0);
+    let ended = echo.end().code(2);
+    assert!(ended.err.contains("b has other columns"), "{ended:?}");
+}
+
+#[test]
+fn a_topic_that_cannot_be_read_is_an_error() {
+    let cli = Cli::new();
+    std::fs::write(cli.domain.file("bad"), "no topic").unwrap();
+    let ended = cli.run(&["echo", "bad"]).code(1);
+    assert!(ended.err.contains("is no usable topic") && ended.err.contains("could not read 1 topic"), "{ended:?}");
+}
+
+#[test]
+fn what_is_published_is_what_a_program_receives() {
+    let cli = Cli::new();
+    cli.run(&["pub", "imu", "--type", "conduit_msgs/msg/Imu", IMU]).code(0);
+    let mut imu = cli.domain.subscriber_of::<Imu>().start(Start::Oldest).open("imu").unwrap();
+    let sample = imu.recv().unwrap();
+    assert_eq!((sample.angular_velocity.z, sample.stamp.sec), (0.1, 7));
+    assert!(sample.timestamp().is_some());
+    cli.run(&["pub", "v", "--type", "vector3", r#"{"x": 1.5}"#]).code(0);
+    let mut vector: Subscriber<Vector3> = cli.domain.subscriber_of().start(Start::Oldest).open("v").unwrap();
+    assert_eq!(vector.recv().unwrap().x, 1.5);
+    cli.run(&["pub", "h", "--type", "hex", "de ad BEEF"]).code(0);
+    let mut hex = cli.domain.subscriber().start(Start::Oldest).open("h").unwrap();
+    assert_eq!(*hex.recv().unwrap(), [0xde, 0xad, 0xbe, 0xef]);
+}
+
+#[test]
+fn pub_takes_lines_numbers_and_rates() {
+    let cli = Cli::new();
+    let lines = cli.run_with(&["pub", "lines", "-", "--json"], "one\ntwo\n\nlast without an end").code(0).json();
+    assert_eq!(lines, json!({ "topic": "lines", "published": 4, "last_sequence": 3 }));
+    let mut subscriber = cli.domain.subscriber().start(Start::Oldest).open("lines").unwrap();
+    let received: Vec<String> =
+        (0..4).map(|_| String::from_utf8(subscriber.recv().unwrap().to_vec()).unwrap()).collect();
+    assert_eq!(received, ["one", "two", "", "last without an end"]);
+    let some = cli.run_with(&["pub", "lines", "-", "-n", "1"], "one\ntwo\n").code(0);
+    assert!(some.err.contains("published 1 message to lines"), "{some:?}");
+    let json = cli.run(&["pub", "again", "x", "-n", "5", "--rate", "500", "--json"]).code(0).json();
+    assert_eq!(json["published"], 5);
+    assert_eq!(cli.run_with(&["pub", "empty", "-", "--json"], "").code(0).json()["published"], 0);
+}
+
+#[test]
+fn pub_goes_on_with_the_topic_as_it_is() {
+    let cli = Cli::new();
+    let options = cli.domain.publisher::<Vector3>().depth(40).timestamps(Timestamps::None).overflow(Overflow::Reject);
+    drop(options.open("v").unwrap());
+    let mut subscriber = cli.domain.subscriber_of::<Vector3>().open("v").unwrap();
+    cli.run(&["pub", "v", r#"{"y": 3}"#]).code(0);
+    assert_eq!(subscriber.recv().unwrap().y, 3.0);
+    assert_eq!((subscriber.geometry().depth, subscriber.geometry().overflow), (40, Overflow::Reject));
+    let long = "x".repeat(5000);
+    cli.run(&["pub", "b", "short"]).code(0);
+    cli.run(&["pub", "b", &long]).code(0);
+    assert_eq!(cli.run(&["info", "b", "--json"]).code(0).json()["geometry"]["max_len"], 8192, "made anew, larger");
+}
+
+#[test]
+fn pub_says_what_is_wrong_with_a_message() {
+    let cli = Cli::new();
+    let fails = |args: &[&str], input: &str, code: i32, reason: &str| {
+        let ended = cli.run_with(&[&["pub"], args].concat(), input).code(code);
+        assert!(ended.err.contains(reason), "{args:?}: {ended:?}");
+    };
+    fails(
+        &["t", "{}", "--type", "lidar"],
+        "",
+        2,
+        "no type `lidar` is known: bytes, hex, json, time, vector3, quaternion, imu",
+    );
+    fails(&["t", "{", "--type", "imu"], "", 2, "no JSON");
+    fails(&["t", "{", "--type", "json"], "", 2, "the message is no JSON");
+    fails(&["t", "xyz", "--type", "hex"], "", 2, "pairs of hex digits");
+    fails(
+        &["t", "-", "--type", "vector3"],
+        "{\"x\": 1}\n{\"x\": \"much\"}\n",
+        2,
+        "line 2: x: a number in the range of f64",
+    );
+    fails(&["t", "hello"], "", 2, "topic t carries geometry_msgs/msg/Vector3: write it as JSON, or say --type bytes");
+    fails(&["long", "-"], &format!("short\n{}\n", "x".repeat(5000)), 1, "line 2: a message of 5000 bytes does not fit");
+    let _publisher = cli.domain.bytes().open("taken").unwrap();
+    fails(&["taken", "x"], "", 1, &format!("already has a publisher (process {})", std::process::id()));
+}
+
+#[test]
+fn hz_measures_rate_latency_and_loss() {
+    let cli = Cli::new();
+    let mut publisher = cli.domain.publisher::<Vector3>().depth(64).open("v").unwrap();
+    let stop = AtomicBool::new(false);
+    let (text, json) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                publisher.publish(&Vector3::default()).unwrap();
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let text = cli.start(&["hz", "v", "--duration", "1200ms"]);
+        let json = cli.start(&["hz", "v", "--duration", "1200ms", "--json"]);
+        let ended = (text.end(), json.end());
+        stop.store(true, Ordering::Relaxed);
+        ended
+    });
+    let lines = text.lines();
+    assert!(lines[0].starts_with("TOPIC") && lines[0].contains("JITTER") && lines[0].ends_with("LOST"), "{text:?}");
+    assert!(lines.last().unwrap().contains("total of"), "{text:?}");
+    let reports = json.json_lines();
+    let total = reports.last().unwrap();
+    assert_eq!(json.code, if total["lost"] == 0 { 0 } else { 3 }, "{json:?}");
+    assert_eq!((&total["total"], &total["topic"]), (&json!(true), &json!("v")));
+    // At most one every 2 ms; how many fewer is up to the machine.
+    let rate = total["rate"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate <= 501.0, "{total}");
+    assert!((total["bytes_per_second"].as_f64().unwrap() / rate - 24.0).abs() < 0.5, "{total}");
+    let period = &total["period_ns"];
+    assert!(period["min"].as_f64() >= Some(2e6) && period["mean"].as_f64() <= period["max"].as_f64(), "{total}");
+    assert!(total["latency_ns"]["p50"].as_u64() <= total["latency_ns"]["p99"].as_u64(), "{total}");
+}
+
+#[test]
+fn hz_counts_what_it_could_not_see() {
+    let cli = Cli::new();
+    let mut publisher = cli.domain.bytes().depth(4).open("t").unwrap();
+    let mut hz = cli.start(&["hz", "t", "--json"]);
+    let mut sequence = 0u64;
+    // Until it is there to be stopped.
+    while hz_has_seen_nothing(&mut hz, || {
+        publisher.publish(&sequence.to_ne_bytes()).unwrap();
+        sequence += 1;
+    }) {}
+    hz.signal(libc::SIGSTOP);
+    for number in 0..1000u64 {
+        publisher.publish(&number.to_ne_bytes()).unwrap();
+    }
+    hz.signal(libc::SIGCONT);
+    while hz_has_seen_nothing(&mut hz, || assert!(publisher.publish(b"x").is_ok())) {}
+    hz.signal(libc::SIGINT);
+    let ended = hz.end().code(3);
+    let total = ended.json_lines().pop().unwrap();
+    assert!(total["lost"].as_u64().unwrap() > 900, "{total}");
+    assert_eq!(total["latency_ns"]["p50"], Value::Null, "no timestamps");
+}
+
+/// Calls `each` every millisecond until there is a report; whether it says that there were no messages.
+fn hz_has_seen_nothing(hz: &mut cli::Running, mut each: impl FnMut()) -> bool {
+    thread::scope(|scope| {
+        let report = scope.spawn(|| hz.json_line());
+        while !report.is_finished() {
+            each();
+            thread::sleep(Duration::from_millis(1));
+        }
+        report.join().unwrap()["messages"] == 0
+    })
+}
+
+#[test]
+fn hz_without_a_message_times_out() {
+    let cli = Cli::new();
+    let ended = cli.run(&["hz", "none", "--duration", "50ms"]).code(4);
+    assert!(ended.err.contains("waiting for none") && ended.err.contains("no message came"), "{ended:?}");
+}
