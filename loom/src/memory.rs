@@ -114,6 +114,8 @@ impl Frames {
     fn build(capacity: usize, members: Option<Members>) -> Self {
         let slot = || FrameSlot { header: FrameHeader::new(0), payload: UnsafeCell::new(0), shadow: AtomicU64::new(0) };
         let slots = (0..capacity).map(|_| slot()).collect();
+        // The threads of a model take turns, and its `spawn` asks for no `Send`.
+        #[allow(clippy::arc_with_non_send_sync)]
         Frames(Arc::new(FramesInner { control: Control::new(0, 0), slots, members }))
     }
 
