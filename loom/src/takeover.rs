@@ -119,9 +119,12 @@ fn a_writer_of_frames_that_dies_at_any_store_leaves_no_hole_and_no_duplicate() {
 
 #[test]
 fn a_writer_of_frames_that_dies_among_held_slots_leaves_no_hole_and_no_duplicate() {
-    frames(2, 2, 1, |writer| {
-        let _ = publish_frame(writer, 1);
-    });
+    // More than ten minutes; the models around it hold one slot fewer, or claim and publish apart.
+    if crate::full_size() {
+        frames(2, 2, 1, |writer| {
+            let _ = publish_frame(writer, 1);
+        });
+    }
 }
 
 #[test]
