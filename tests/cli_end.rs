@@ -30,7 +30,7 @@ fn an_interruption_with_nothing_done_exits_with_130() {
         echo.note("waiting for topic t");
         assert_eq!(interrupt(echo, signal).code(130).out, "");
         let mut hz = cli.start(&["hz", "t"]);
-        hz.note("waiting for t");
+        hz.note("waiting for topic t");
         interrupt(hz, signal).code(130);
     }
 }

@@ -74,6 +74,18 @@ fn a_truncated_file_is_an_error_that_says_so() {
     }
 }
 
+/// As it would be if somebody made the file without setting its memory aside: using it could end in a signal.
+#[test]
+fn a_file_with_holes_is_refused() {
+    let domain = Domain::new();
+    let whole = specimen(&domain, SlotKind::Frames);
+    plant(&domain, &whole[..4096]);
+    let file = OpenOptions::new().write(true).open(domain.file("t")).unwrap();
+    file.set_len(whole.len() as u64).unwrap();
+    let error = try_all(&domain).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains("no memory"), "{error}");
+}
+
 #[test]
 fn a_field_that_cannot_be_is_an_error_that_names_it() {
     let domain = Domain::new();

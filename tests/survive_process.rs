@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use conduit::topic::{self, Observer, Overflow, PublisherOptions, SlotKind, Start, WaitSet, WriterState};
 use conduit::{Error, Publisher, Subscriber};
 use support::{
-    Domain, KINDS, Noise, PATIENCE, Process, Stream, eventually, hear, kind_name, kind_of, message, number,
+    Domain, KINDS, Noise, PATIENCE, Process, Stream, eventually, hear, is_asleep, kind_name, kind_of, message, number,
     overflow_of, rounds, run_role, say, thread_id,
 };
 
@@ -148,6 +148,15 @@ fn fork(child: impl FnOnce()) -> i32 {
     }
 }
 
+/// Forks, and waits for the end of the child.
+fn fork_status(child: impl FnOnce()) -> i32 {
+    let pid = fork(child);
+    let mut status = 0;
+    // SAFETY: the kernel writes the status.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    status
+}
+
 #[track_caller]
 fn is_forked<T>(result: Result<T, Error>) {
     match result {
@@ -179,6 +188,12 @@ fn forker(args: &[&str]) {
     assert!(asynchronous.poll_recv(&mut context).is_pending());
     let mut observer = Observer::open_in(domain, "t", Start::New).unwrap();
     assert!(!subscriber.wait_publisher_gone(Duration::from_millis(1)).unwrap());
+    // A message that is half written belongs to the parent.
+    let loan = publisher.loan(LEN).unwrap();
+    if fork_status(|| _ = loan.commit()) != 0 {
+        panic!("a child that commits");
+    }
+    assert!(subscriber.try_recv().unwrap().is_none(), "a child published");
     fork(move || {
         is_forked(publisher.publish(&message(LEN, 0)));
         is_forked(publisher.publish_batch([&message(LEN, 0)[..]]));
@@ -333,7 +348,7 @@ fn fork_storm(args: &[&str]) {
         })
         .collect();
     for _ in 0..forks {
-        let pid = fork(|| {
+        let status = fork_status(|| {
             let open = || Subscriber::<[u8]>::options().domain(domain).start(Start::Latest).open("t").unwrap();
             assert_eq!(block_on(open().into_async().recv()).unwrap().sequence(), 0);
             let mut context = Context::from_waker(Waker::noop());
@@ -342,9 +357,6 @@ fn fork_storm(args: &[&str]) {
             let patient = Subscriber::<[u8]>::options().domain(domain).wait(Duration::from_micros(50));
             assert!(patient.open("never").is_err());
         });
-        let mut status = 0;
-        // SAFETY: the kernel writes the status.
-        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
         assert_eq!(status, 0, "a child failed");
         say("forked");
     }
@@ -479,6 +491,45 @@ fn of_publishers_that_create_a_topic_at_once_exactly_one_wins() {
             }
         }
         assert_eq!(winners, 1, "round {round}");
+    }
+}
+
+/// A publisher takes note of the sleepers, forgets them, and wakes them. If it dies before the last step, nobody is known
+/// to sleep, and somebody does.
+#[test]
+fn a_wake_up_that_a_dead_publisher_still_owed_is_made_by_the_next() {
+    use std::os::unix::fs::FileExt;
+
+    for kind in KINDS {
+        let domain = Domain::new();
+        let mut process = Process::start("talker", &[domain.name(), kind_name(kind)]);
+        process.line();
+        let mut subscriber = domain.subscriber().open("t").unwrap();
+        let (sender, received) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            sender.send(thread_id()).unwrap();
+            for _ in 0..2 {
+                sender.send(subscriber.recv().unwrap().sequence()).unwrap();
+            }
+        });
+        let tid = received.recv().unwrap();
+        assert_eq!(process.ask("publish"), "0");
+        assert_eq!(received.recv_timeout(PATIENCE), Ok(0));
+        eventually("a sleeping subscriber", || is_asleep(tid));
+        process.kill();
+        // The wait page is the third; its second word says whether anybody may be asleep.
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(domain.file("t")).unwrap();
+        let asleep = 2 * rustix::param::page_size() as u64 + 4;
+        let mut word = [0; 4];
+        eventually("a note of the sleeper", || {
+            file.read_exact_at(&mut word, asleep).unwrap();
+            u32::from_ne_bytes(word) == 1
+        });
+        file.write_all_at(&[0; 4], asleep).unwrap();
+        let mut publisher = domain.publisher_of(kind, LEN).open("t").unwrap();
+        assert_eq!(publish(&mut publisher), 1);
+        assert_eq!(received.recv_timeout(PATIENCE), Ok(1));
+        thread.join().unwrap();
     }
 }
 

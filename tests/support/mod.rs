@@ -79,7 +79,8 @@ impl Domain {
     /// The files in `/dev/shm` that have to do with this domain.
     pub fn files(&self) -> Vec<String> {
         let names = std::fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name().into_string());
-        names.flatten().filter(|name| name.contains(&self.0)).collect()
+        let of_domain = format!("_{}@", self.0);
+        names.flatten().filter(|name| name.contains(&of_domain)).collect()
     }
 }
 

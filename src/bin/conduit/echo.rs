@@ -6,18 +6,16 @@
 mod decoder;
 mod printer;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use conduit::Error;
 use conduit::topic::{Observer, Start};
 
 use crate::events::{Bell, Events, something_was_done};
+use crate::follow::Follow;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::note;
-use crate::patterns::{Pattern, topics_of};
 use crate::{Context, completions, units};
 
 use decoder::Decoder;
@@ -67,7 +65,6 @@ pub enum Format {
 
 /// What the threads share.
 struct Shared {
-    domain: String,
     field: Option<String>,
     format: Format,
     /// Time between two messages of a topic that are shown.
@@ -87,10 +84,8 @@ struct State {
     limit: Option<u64>,
     /// Why not to go on.
     end: Option<Failure>,
-    /// Topics that are being read.
-    open: usize,
-    /// Topics that could not be read, or no longer.
-    failed: usize,
+    /// Topics that cannot be read any more.
+    ended: usize,
 }
 
 impl Shared {
@@ -112,7 +107,6 @@ pub fn run(args: Args, context: &Context) -> Result {
     }
     let mut events = Events::new()?;
     let shared = Arc::new(Shared {
-        domain: context.domain.clone(),
         field: args.field,
         format,
         interval: args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
@@ -124,14 +118,15 @@ pub fn run(args: Args, context: &Context) -> Result {
             lost: 0,
             limit: args.count,
             end: None,
-            open: 0,
-            failed: 0,
+            ended: 0,
         }),
         bell: events.bell(),
     });
     events.watch_topics()?;
-    let mut topics = Topics { patterns: Pattern::all(&args.topics), known: HashSet::new(), shared: shared.clone() };
-    topics.open(if args.history { Start::Oldest } else { Start::New })?;
+    let mut topics = Follow::new(&args.topics, context);
+    for (topic, observer) in topics.open(if args.history { Start::Oldest } else { Start::New })? {
+        read_in_thread(observer, topic, shared.clone())?;
+    }
     topics.say_what_is_awaited(context);
     loop {
         let quiet_since = shared.started + Duration::from_nanos(shared.last.load(Ordering::Relaxed));
@@ -141,10 +136,7 @@ pub fn run(args: Args, context: &Context) -> Result {
             if state.is_done() {
                 return end(&mut state, Outcome::Done);
             }
-            if state.failed > 0 && state.open == 0 && !topics.may_come() {
-                let topics = units::several(state.failed as u64, "topic", "topics");
-                return Err(Failure::Failed(format!("could not read {topics}")));
-            }
+            topics.check(state.ended)?;
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return end(&mut state, Outcome::TimedOut);
             }
@@ -157,7 +149,9 @@ pub fn run(args: Args, context: &Context) -> Result {
         }
         if woken.topics {
             // Whatever is published on a topic that has just come came after this command.
-            topics.open(Start::Oldest)?;
+            for (topic, observer) in topics.open(Start::Oldest)? {
+                read_in_thread(observer, topic, shared.clone())?;
+            }
         }
     }
 }
@@ -180,85 +174,16 @@ fn end(state: &mut State, outcome: Outcome) -> Result {
     Ok(outcome)
 }
 
-/// Which topics to read, and which of them are.
-struct Topics {
-    patterns: Vec<Pattern>,
-    known: HashSet<String>,
-    shared: Arc<Shared>,
-}
-
-impl Topics {
-    /// Starts a thread for each topic that is wanted, there, and new.
-    fn open(&mut self, start: Start) -> Result<()> {
-        if !self.may_come() {
-            return Ok(());
-        }
-        let there = match self.patterns.iter().any(|pattern| matches!(pattern, Pattern::Glob(_))) {
-            true => topics_of(&self.shared.domain)?,
-            false => Vec::new(),
-        };
-        for pattern in &self.patterns {
-            let wanted = match pattern {
-                Pattern::Name(name) => vec![name],
-                glob => there.iter().filter(|topic| glob.matches(topic)).collect(),
-            };
-            for topic in wanted {
-                if self.known.contains(topic) {
-                    continue;
-                }
-                match Observer::open_in(&self.shared.domain, topic, start) {
-                    Ok(observer) => {
-                        self.known.insert(topic.clone());
-                        self.shared.state().open += 1;
-                        read_in_thread(observer, topic.clone(), self.shared.clone())?;
-                    }
-                    Err(Error::NotFound { .. }) => {}
-                    Err(error @ (Error::InvalidTopic { .. } | Error::InvalidDomain { .. })) => return Err(error.into()),
-                    Err(error) => {
-                        note(format_args!("{error}"));
-                        self.known.insert(topic.clone());
-                        self.shared.state().failed += 1;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a topic that is not known yet would be read.
-    fn may_come(&self) -> bool {
-        self.patterns.iter().any(|pattern| match pattern {
-            Pattern::Name(name) => !self.known.contains(name),
-            Pattern::Glob(_) => true,
-        })
-    }
-
-    fn say_what_is_awaited(&self, context: &Context) {
-        for pattern in &self.patterns {
-            match pattern {
-                Pattern::Name(name) if !self.known.contains(name) => {
-                    note(format_args!("waiting for topic {name}{}", context.in_domain()));
-                }
-                Pattern::Glob(glob) if !self.known.iter().any(|topic| pattern.matches(topic)) => {
-                    note(format_args!("waiting for topics that match {glob}{}", context.in_domain()));
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
 fn read_in_thread(mut observer: Observer, topic: String, shared: Arc<Shared>) -> Result<()> {
     let read = move || {
         let result = read(&mut observer, &topic, &shared);
         let mut state = shared.state();
-        state.open -= 1;
         match result {
             Ok(()) => {}
             // What is wrong with one topic is no reason to stop reading the others.
             Err(Failure::Failed(reason)) => {
                 note(format_args!("{topic}: {reason}"));
-                state.failed += 1;
+                state.ended += 1;
             }
             Err(failure) => {
                 state.end.get_or_insert(failure);

@@ -11,9 +11,9 @@ use conduit::topic::{Observer, Start};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
+use crate::follow::Follow;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, note};
-use crate::patterns::{Pattern, topics_of};
 use crate::stats::{Histogram, Spread, percentile};
 use crate::{Context, completions, units};
 
@@ -81,7 +81,7 @@ struct Seen {
     last: Option<Sample>,
     intervals: Spread,
     latencies: Histogram,
-    failed: bool,
+    ended: bool,
 }
 
 impl Seen {
@@ -98,7 +98,7 @@ impl Seen {
             last: None,
             intervals: Spread::default(),
             latencies: Histogram::new(),
-            failed: false,
+            ended: false,
         }
     }
 
@@ -218,16 +218,10 @@ impl Report {
 pub fn run(args: &Args, context: &Context) -> Result {
     let mut events = Events::new()?;
     events.watch_topics()?;
-    let mut topics = Topics {
-        patterns: Pattern::all(&args.topics),
-        domain: context.domain.clone(),
-        window: args.window,
-        seen: BTreeMap::new(),
-    };
-    topics.open(Start::New)?;
-    if topics.seen.is_empty() {
-        note(format_args!("waiting for {}{}", args.topics.join(", "), context.in_domain()));
-    }
+    let mut topics = Follow::new(&args.topics, context);
+    let mut seen = BTreeMap::new();
+    measure_new(&mut topics, &mut seen, args.window)?;
+    topics.say_what_is_awaited(context);
     let start = Instant::now();
     let end = args.duration.map(|duration| start + duration);
     let mut due = start + INTERVAL;
@@ -238,11 +232,11 @@ pub fn run(args: &Args, context: &Context) -> Result {
         let now = Instant::now();
         let is_over = woken.interrupted || end.is_some_and(|end| end <= now);
         if woken.topics {
-            topics.open(Start::New)?;
+            measure_new(&mut topics, &mut seen, args.window)?;
         }
         if due <= now && !is_over {
             due = now.max(due + INTERVAL);
-            for (topic, seen) in &topics.seen {
+            for (topic, seen) in &seen {
                 let report = lock(seen).report();
                 show(&mut out, context, topic, &report, false, &mut has_head)?;
                 something_was_done();
@@ -250,11 +244,9 @@ pub fn run(args: &Args, context: &Context) -> Result {
             out.flush()?;
         }
         if is_over {
-            return topics.end(out, context, has_head, woken.interrupted);
+            return sum_up(&seen, out, context, has_head, woken.interrupted);
         }
-        if !topics.seen.is_empty() && topics.seen.values().all(|seen| lock(seen).failed) {
-            return Err(Failure::Failed("no topic can be read".into()));
-        }
+        topics.check(seen.values().filter(|seen| lock(seen).ended).count())?;
     }
 }
 
@@ -290,71 +282,47 @@ fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Topics {
-    patterns: Vec<Pattern>,
-    domain: String,
-    window: Option<u32>,
-    seen: BTreeMap<String, Shared>,
+/// Starts a thread for each topic that is new.
+fn measure_new(topics: &mut Follow, seen: &mut BTreeMap<String, Shared>, window: Option<u32>) -> Result<()> {
+    for (topic, observer) in topics.open(Start::New)? {
+        let of_topic = Arc::new(Mutex::new(Seen::new(window)));
+        measure_in_thread(observer, topic.clone(), of_topic.clone())?;
+        seen.insert(topic, of_topic);
+    }
+    Ok(())
 }
 
-impl Topics {
-    /// Starts a thread for each topic that is wanted, there, and new.
-    fn open(&mut self, start: Start) -> Result<()> {
-        for pattern in &self.patterns {
-            let wanted: Vec<String> = match pattern {
-                Pattern::Name(name) => vec![name.clone()],
-                glob => topics_of(&self.domain)?.into_iter().filter(|topic| glob.matches(topic)).collect(),
-            };
-            for topic in wanted {
-                if self.seen.contains_key(&topic) {
-                    continue;
-                }
-                match Observer::open_in(&self.domain, &topic, start) {
-                    Ok(observer) => {
-                        let seen = Arc::new(Mutex::new(Seen::new(self.window)));
-                        measure_in_thread(observer, topic.clone(), seen.clone())?;
-                        self.seen.insert(topic, seen);
-                    }
-                    Err(Error::NotFound { .. }) => {}
-                    Err(error @ (Error::InvalidTopic { .. } | Error::InvalidDomain { .. })) => return Err(error.into()),
-                    Err(error) if matches!(pattern, Pattern::Glob(_)) => {
-                        note(format_args!("{error}"));
-                        let seen = Seen { failed: true, ..Seen::new(None) };
-                        self.seen.insert(topic, Arc::new(Mutex::new(seen)));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(())
+fn sum_up(
+    seen: &BTreeMap<String, Shared>,
+    mut out: Out,
+    context: &Context,
+    mut has_head: bool,
+    interrupted: bool,
+) -> Result {
+    let (mut messages, mut lost) = (0, 0);
+    for (topic, seen) in seen {
+        let total = lock(seen).total();
+        messages += total.count;
+        lost += total.lost;
+        show(&mut out, context, topic, &total, true, &mut has_head)?;
     }
-
-    fn end(&self, mut out: Out, context: &Context, mut has_head: bool, interrupted: bool) -> Result {
-        let (mut messages, mut lost) = (0, 0);
-        for (topic, seen) in &self.seen {
-            let total = lock(seen).total();
-            messages += total.count;
-            lost += total.lost;
-            show(&mut out, context, topic, &total, true, &mut has_head)?;
+    out.flush()?;
+    Ok(match (messages, lost) {
+        (0, _) if interrupted => Outcome::Interrupted,
+        (0, _) => {
+            note(format_args!("no message came"));
+            Outcome::TimedOut
         }
-        out.flush()?;
-        Ok(match (messages, lost) {
-            (0, _) if interrupted => Outcome::Interrupted,
-            (0, _) => {
-                note(format_args!("no message came"));
-                Outcome::TimedOut
-            }
-            (_, 0) => Outcome::Done,
-            (_, _) => Outcome::Degraded,
-        })
-    }
+        (_, 0) => Outcome::Done,
+        (_, _) => Outcome::Degraded,
+    })
 }
 
 fn measure_in_thread(mut observer: Observer, topic: String, seen: Shared) -> Result<()> {
     let measure = move || {
         if let Err(error) = measure(&mut observer, &seen) {
             note(format_args!("{topic}: {error}"));
-            lock(&seen).failed = true;
+            lock(&seen).ended = true;
         }
     };
     let thread = std::thread::Builder::new().name("hz".into()).spawn(measure);

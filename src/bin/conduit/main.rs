@@ -8,7 +8,8 @@
 //! | `outcome` | how a command ends, and the exit code for it |
 //! | `output` | standard output that may be closed at any time, JSON, colours |
 //! | `events` | sleeping until a signal, a topic, a thread or a descriptor wants attention |
-//! | `patterns`, `units`, `stats`, `describe` | topic arguments, quantities, percentiles, what is known about a topic |
+//! | `follow`, `patterns` | topic arguments, and observing what they stand for |
+//! | `units`, `stats`, `describe` | quantities, percentiles, what is known about a topic |
 
 mod bench;
 mod clean;
@@ -18,6 +19,7 @@ mod describe;
 mod doctor;
 mod echo;
 mod events;
+mod follow;
 mod hz;
 mod info;
 mod outcome;

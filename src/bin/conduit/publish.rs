@@ -92,7 +92,12 @@ impl Kind {
         let Some(asked) = asked else {
             return match there {
                 Some(schema) if schema.message_encoding == "json" => Ok(Kind::Json(schema.clone())),
-                Some(schema) if schema.message_encoding == "cdr" => Self::plain(schema),
+                Some(schema) if schema.message_encoding == "cdr" => {
+                    Self::plain(schema).map_err(|failure| match failure {
+                        Failure::Usage(reason) => Failure::Usage(format!("{reason} (--type bytes publishes bytes)")),
+                        failure => failure,
+                    })
+                }
                 _ => Ok(Kind::Bytes),
             };
         };

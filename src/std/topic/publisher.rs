@@ -91,10 +91,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
 
     /// The sequence that the next message will have.
     pub fn next_sequence(&self) -> u64 {
-        match &self.end.writer {
-            Writer::Words(writer, _) => writer.next_sequence(),
-            Writer::Frames(writer) => writer.next_sequence(),
-        }
+        self.end.next_sequence()
     }
 
     /// Closes the topic and removes its name: what was published is gone, and subscribers wait for a new topic of the
@@ -250,7 +247,8 @@ pub struct Loan<'p, T: Payload + ?Sized> {
 unsafe impl<T: Payload + ?Sized> Send for Loan<'_, T> {}
 
 impl<T: Payload + ?Sized> Loan<'_, T> {
-    /// Publishes the message; returns its sequence number.
+    /// Publishes the message; returns its sequence number. In a forked child, where the message is the parent's, nothing is
+    /// published.
     #[inline]
     pub fn commit(self) -> u64 {
         let timestamp = self.end.timestamp();
@@ -521,6 +519,9 @@ impl WritingEnd {
     /// Publishes what was claimed and filled.
     #[inline]
     fn commit(&mut self, len: usize, timestamp: u64) -> u64 {
+        if !self.region.is_ours() {
+            return self.next_sequence();
+        }
         let sequence = match &mut self.writer {
             Writer::Frames(writer) => writer.put(len, timestamp),
             Writer::Words(writer, scratch) => {
@@ -531,6 +532,13 @@ impl WritingEnd {
         };
         self.finish(timestamp);
         sequence
+    }
+
+    fn next_sequence(&self) -> u64 {
+        match &self.writer {
+            Writer::Words(writer, _) => writer.next_sequence(),
+            Writer::Frames(writer) => writer.next_sequence(),
+        }
     }
 
     /// The timestamp of a message that is published now.

@@ -157,8 +157,9 @@ fn row(at: f64, member: &Member, rate: f64) -> String {
         return format!("{head}  {:>10}  {bytes}/s, {count} published", units::hertz(rate));
     }
     let time = |name: &str| member.report["latency_ns"][name].as_f64().map_or("-".into(), units::time);
+    // At most 79 columns, or terminals would wrap it.
     format!(
-        "{head}  {:>10}  latency p50 {:>8}  p99 {:>8}  max {:>8}  {count} received, {} lost",
+        "{head}  {:>10}  p50 {:>7}  p99 {:>7}  max {:>7}  {} lost",
         units::hertz(rate),
         time("p50"),
         time("p99"),
