@@ -202,7 +202,7 @@ fn forker(args: &[&str]) {
         is_forked(subscriber.try_recv());
         is_forked(subscriber.recv());
         is_forked(subscriber.recv_timeout(PATIENCE));
-        is_forked(subscriber.recv_batch(9, drop));
+        is_forked(subscriber.recv_batch(9, |_| ()));
         is_forked(subscriber.wait_publisher_gone(PATIENCE));
         is_forked(set.wait());
         is_forked(set.wait_timeout(PATIENCE));

@@ -323,8 +323,8 @@ fn a_batch_is_as_many_messages_in_order() {
         assert_eq!(publisher.publish_batch(messages.iter().map(|m| &m[..])).unwrap(), 60);
         assert_eq!(publisher.publish_batch([]).unwrap(), 0);
         let mut stream = Stream::from(0);
-        let mut take = |sample: topic::Sample<[u8]>| {
-            stream.take(sample.sequence(), sample.lagged(), &sample).unwrap();
+        let mut take = |message: topic::Received<'_, [u8]>| {
+            stream.take(message.sequence(), message.lagged(), &message).unwrap();
         };
         assert_eq!(subscriber.recv_batch(7, &mut take).unwrap(), 7);
         assert_eq!(subscriber.recv_batch(0, &mut take).unwrap(), 0);

@@ -314,6 +314,29 @@ const NO_STAMP: u64 = 4;
 /// How often a read that is lapped starts again before it gives the loss back to its caller.
 const LAPPED_TRIES: u32 = if cfg!(loom) { 2 } else { 4 };
 
+/// How often one read has begun anew: it ends, whatever a fast writer or corrupt memory does.
+#[derive(Debug, Default)]
+pub struct Tries(u32);
+
+impl Tries {
+    /// What a lap counts, compared with a message that was there and gone, or not wanted.
+    const LAP: u32 = 1024;
+
+    /// Whether to look again, where that may well find the message.
+    #[inline]
+    fn another(&mut self) -> bool {
+        self.0 += 1;
+        self.0 < LAPPED_TRIES * Self::LAP
+    }
+
+    /// Whether to look again after a lap.
+    #[inline]
+    fn another_lap(&mut self) -> bool {
+        self.0 += Self::LAP;
+        self.0 < LAPPED_TRIES * Self::LAP
+    }
+}
+
 /// Where a reader that was lapped goes on: a quarter of the ring behind the oldest slot, so that it is not lapped
 /// again at once. `seen` is a position that the writer has been seen at, for `head` may lag behind it. A member that
 /// asked for a sequence before its promise goes on at the promise.

@@ -132,9 +132,9 @@ impl<const N: usize> In<N> for Subscriber<Message<N>> {
     fn receive_batch(&mut self, into: &mut [Message<N>]) -> usize {
         let room = into.len();
         let mut slots = into.iter_mut();
-        let each = |sample: conduit::Sample<Message<N>>| {
+        let each = |message: conduit::topic::Received<'_, Message<N>>| {
             if let Some(slot) = slots.next() {
-                *slot = *sample;
+                *slot = *message;
             }
         };
         self.recv_batch(room, each).expect("received")

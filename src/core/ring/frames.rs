@@ -8,7 +8,7 @@
 use super::super::atomic::{Ordering, fence, prefetch_for_read, prefetch_for_write};
 use super::gate::{Cursor, Gate};
 use super::{
-    BUSY, Found, FrameHeader, FrameMemory, Glance, LAPPED_TRIES, NO_STAMP, READY, ReadError, Rmw, SKIPPED, Start, Word,
+    BUSY, Found, FrameHeader, FrameMemory, Glance, NO_STAMP, READY, ReadError, Rmw, SKIPPED, Start, Tries, Word,
     WriteError, find, first_ready, is_ready, last_ready, mark_busy, observe, resume_after_lap, stamp,
 };
 
@@ -285,6 +285,8 @@ pub struct FrameReader<M: FrameMemory> {
     expected: Option<u64>,
     cursor: Option<Cursor>,
     moved: bool,
+    /// The shortest message there can be.
+    least: usize,
     /// The stamp behind which the last full look found nothing, after it had told the writer of the cursor; `NO_STAMP`
     /// once a message was read since.
     idle: u64,
@@ -308,7 +310,13 @@ impl<M: FrameMemory> FrameReader<M> {
                 (next, expected) = (from, None);
             }
         }
-        FrameReader { memory, bit, next, expected, cursor, moved, idle: NO_STAMP }
+        FrameReader { memory, bit, next, expected, cursor, moved, least: 0, idle: NO_STAMP }
+    }
+
+    /// Takes a message of less than `length` bytes for corruption, which counts as lost.
+    pub fn at_least(mut self, length: usize) -> Self {
+        self.least = length;
+        self
     }
 
     /// Pins the next message so that it can be read in place.
@@ -322,24 +330,63 @@ impl<M: FrameMemory> FrameReader<M> {
     /// holds the slot, which cannot happen unless the memory was tampered with.
     #[inline(always)]
     pub fn pin(&mut self) -> Result<Pin, ReadError> {
+        let mut tries = Tries::default();
+        loop {
+            if let Some(pin) = self.pin_ready() {
+                return Ok(pin);
+            }
+            self.find_out(&mut tries)?;
+        }
+    }
+
+    /// [`pin`](FrameReader::pin)s the next message if it is there. If not, [`find_out`](FrameReader::find_out) tells why, and
+    /// may make it be there.
+    #[inline(always)]
+    pub fn pin_ready(&mut self) -> Option<Pin> {
         let memory = self.memory.clone();
         let position = self.next;
         let index = position as usize & (memory.capacity() - 1);
         let ready = stamp::<M::Word>(position, READY);
         let header = memory.header(index);
-        if header.stamp.load_acquire() == ready {
-            // The pin is a full barrier on many targets: the first line of the payload may travel meanwhile.
-            prefetch_for_read(memory.payload(index));
-            self.set_pin(header)?;
-            if header.stamp.load(Ordering::Relaxed) == ready {
-                if let Some(pin) = self.accept(position, index) {
-                    return Ok(pin);
-                }
-            } else {
-                self.unpin(index);
+        if header.stamp.load_acquire() != ready {
+            return None;
+        }
+        // The pin is a full barrier on many targets: the first line of the payload may travel meanwhile.
+        prefetch_for_read(memory.payload(index));
+        self.set_pin(header).ok()?;
+        if header.stamp.load(Ordering::Relaxed) == ready {
+            if let Some(pin) = self.accept(position, index) {
+                self.advance();
+                return Some(pin);
             }
         }
-        self.pin_slow()
+        self.unpin(index);
+        None
+    }
+
+    /// Lends the next message to `read`, in place, for as long as that call takes, if it is there. If not,
+    /// [`find_out`](FrameReader::find_out) tells why, and may make it be there.
+    ///
+    /// Cheaper than a pin: in a ring with members the reader's cursor stays in front of the message meanwhile, which keeps
+    /// the writer away as well. Elsewhere it is a pin that ends with the call.
+    #[inline(always)]
+    pub fn lend_ready<R>(&mut self, read: impl FnOnce(Pin) -> R) -> Option<R> {
+        let position = self.next;
+        if !self.cursor.as_ref().is_some_and(|cursor| cursor.keeps(position)) {
+            let pin = self.pin_ready()?;
+            let _end = Unpin(self, pin.index);
+            return Some(read(pin));
+        }
+        let index = self.index();
+        let memory = self.memory.clone();
+        if memory.stamp(index).load_acquire() != stamp::<M::Word>(position, READY) {
+            return None;
+        }
+        let pin = self.accept(position, index)?;
+        let result = read(pin);
+        // Not before: the writer may use the slot once it knows.
+        self.advance();
+        Some(result)
     }
 
     /// Sets this reader's bit, unless it is set already.
@@ -350,35 +397,27 @@ impl<M: FrameMemory> FrameReader<M> {
         if header.pins.fetch_or(mine, Ordering::Acquire) & mine == 0 { Ok(()) } else { Err(ReadError::TooManySamples) }
     }
 
-    /// Finds out why there was no message, and goes on behind what is lost.
+    /// Finds out why there was no message, and goes on behind what is skipped or lost. `Ok`: look again.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](FrameReader::pin).
     #[inline(never)]
-    fn pin_slow(&mut self) -> Result<Pin, ReadError> {
-        let mut tries = LAPPED_TRIES;
+    pub fn find_out(&mut self, tries: &mut Tries) -> Result<(), ReadError> {
         for _ in 0..=self.memory.capacity() {
             let position = self.next;
-            let index = position as usize & (self.memory.capacity() - 1);
-            let header = self.memory.header(index);
-            let found = header.stamp.load_acquire();
-            let seen = match find::<M::Word>(found, position) {
-                Found::Ready => {
-                    self.set_pin(header)?;
-                    let again = header.stamp.load(Ordering::Relaxed);
-                    if again == found {
-                        if let Some(pin) = self.accept(position, index) {
-                            return Ok(pin);
-                        }
-                        continue;
-                    }
-                    self.unpin(index);
-                    match find::<M::Word>(again, position) {
-                        Found::Later(seen) => seen,
-                        _ => continue,
-                    }
-                }
+            let header = self.memory.header(self.index());
+            // Relaxed: `pin_ready` looks again.
+            let found = header.stamp.load(Ordering::Relaxed);
+            let goes_on = match find::<M::Word>(found, position) {
                 Found::Skipped => {
                     self.next = position.wrapping_add(1);
                     continue;
                 }
+                Found::Ready if header.pins.load(Ordering::Relaxed) & (1 << self.bit) != 0 => {
+                    return Err(ReadError::TooManySamples);
+                }
+                Found::Ready => tries.another(),
                 Found::Nothing => {
                     if found == stamp::<M::Word>(position, BUSY) {
                         // The writer is done with the pins of this slot until the next lap.
@@ -388,18 +427,21 @@ impl<M: FrameMemory> FrameReader<M> {
                     self.idle = found;
                     return Err(ReadError::Empty);
                 }
-                Found::Later(seen) => seen,
+                Found::Later(seen) => {
+                    self.next = resume_after_lap(&self.memory, position, seen, self.cursor.as_ref());
+                    tries.another_lap()
+                }
             };
-            self.next = resume_after_lap(&self.memory, position, seen, self.cursor.as_ref());
-            tries -= 1;
-            if tries == 0 {
-                break;
+            if goes_on {
+                return Ok(());
             }
+            break;
         }
         Err(ReadError::Lapped(self.count_lost()))
     }
 
-    /// Takes the message that was pinned, or lets go of one that is not wanted.
+    /// Steps over the message of `position`, which the writer leaves alone, and says what is known about it. `None` if it
+    /// is not wanted. [`advance`](Self::advance) follows when it is the reader's, or has been read.
     #[inline(always)]
     fn accept(&mut self, position: u64, index: usize) -> Option<Pin> {
         let header = self.memory.header(index);
@@ -409,18 +451,27 @@ impl<M: FrameMemory> FrameReader<M> {
         let expected = self.expected.unwrap_or(sequence);
         let lost = M::Word::distance(sequence, expected);
         // A length that no slot has is corruption: the message counts as lost.
-        if lost < 0 || length > self.memory.payload_len() {
-            self.unpin(index);
+        if lost < 0 || length < self.least || length > self.memory.payload_len() {
             return None;
         }
         let sequence = expected.wrapping_add(lost as u64);
         self.expected = Some(sequence.wrapping_add(1));
         self.idle = NO_STAMP;
+        let timestamp = header.timestamp.load(Ordering::Relaxed);
+        Some(Pin { index, sequence, timestamp, length, lost: lost as u64 })
+    }
+
+    /// Tells the writer of a ring with members how far this reader is, now and then.
+    #[inline(always)]
+    fn advance(&mut self) {
         if let Some(cursor) = &mut self.cursor {
             self.moved |= cursor.advance(&self.memory, self.next);
         }
-        let timestamp = header.timestamp.load(Ordering::Relaxed);
-        Some(Pin { index, sequence, timestamp, length, lost: lost as u64 })
+    }
+
+    #[inline(always)]
+    fn index(&self) -> usize {
+        self.next as usize & (self.memory.capacity() - 1)
     }
 
     /// Counts what is known to be lost, from the first message behind `next` that stands still long enough to
@@ -516,6 +567,16 @@ impl<M: FrameMemory> FrameReader<M> {
     /// The memory of the ring.
     pub fn memory(&self) -> &M {
         &self.memory
+    }
+}
+
+/// Ends a pin, also when whoever reads under it panics.
+struct Unpin<'r, M: FrameMemory>(&'r FrameReader<M>, usize);
+
+impl<M: FrameMemory> Drop for Unpin<'_, M> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.unpin(self.1);
     }
 }
 

@@ -113,6 +113,18 @@ impl Cursor {
         self.stored
     }
 
+    /// Whether the writer leaves the slot of `position`, the reader's next, alone until the cursor moves behind it.
+    #[inline(always)]
+    pub(super) fn keeps(&self, position: u64) -> bool {
+        position.wrapping_sub(self.stored) as i64 >= 0
+    }
+
+    /// How many messages from `next` on the reader may take before it must tell the writer.
+    #[inline(always)]
+    pub(super) fn untold(&self, next: u64) -> u64 {
+        (self.stride - next.wrapping_sub(self.stored) as i64).max(1) as u64
+    }
+
     /// Tells the writer that everything below `next` has been received, if that is far enough ahead of what it
     /// knows. Returns whether the shared cursor moved.
     #[inline(always)]

@@ -1,10 +1,12 @@
 //! Words slots: the payload is atomic words, copied out between two looks at the stamp (a seqlock for each slot).
 
+use ::core::mem::MaybeUninit;
+
 use super::super::atomic::{Ordering, fence};
 use super::gate::{Cursor, Gate};
 use super::{
-    Found, Glance, LAPPED_TRIES, NO_STAMP, READY, ReadError, Rmw, Start, Word, WordMemory, WriteError, find,
-    first_ready, is_ready, mark_busy, resume_after_lap, stamp,
+    Found, Glance, NO_STAMP, READY, ReadError, Rmw, Start, Tries, Word, WordMemory, WriteError, find, first_ready,
+    is_ready, mark_busy, resume_after_lap, stamp,
 };
 
 /// The one writer of a ring with Words slots.
@@ -212,6 +214,8 @@ pub struct WordReader<M: WordMemory> {
     base: u64,
     cursor: Option<Cursor>,
     moved: bool,
+    /// Messages that are known to be lost, and that nobody was told of yet.
+    lost: u64,
     /// The stamp behind which the last full look found nothing, after it had told the writer of the cursor; `NO_STAMP`
     /// once a message was read since.
     idle: u64,
@@ -222,7 +226,7 @@ impl<M: WordMemory> WordReader<M> {
     pub fn new(memory: M, start: Start) -> Self {
         let next = locate(&memory, start);
         let base = memory.control().base.load(Ordering::Relaxed);
-        WordReader { memory, next, base, cursor: None, moved: false, idle: NO_STAMP }
+        WordReader { memory, next, base, cursor: None, moved: false, lost: 0, idle: NO_STAMP }
     }
 
     /// Copies the next message to `target` (at most its length) and returns what is known about it.
@@ -248,59 +252,131 @@ impl<M: WordMemory> WordReader<M> {
     /// `target` must be writable for `len` bytes.
     #[inline(always)]
     pub unsafe fn read_raw(&mut self, target: *mut u8, len: usize) -> Result<super::Meta, ReadError> {
-        let (mut lost, mut tries) = (0, 0);
+        let mut tries = Tries::default();
         loop {
             // SAFETY: handed on from the caller.
-            if let Some(timestamp) = unsafe { try_copy(&self.memory.clone(), self.next, target, len) } {
-                return Ok(self.accept(timestamp, len, lost));
+            if let Some(meta) = unsafe { self.read_ready(target, len) } {
+                return Ok(meta);
             }
             // Not given the target, which so can stay in registers where the caller takes it apart.
-            (lost, tries) = self.find_out(lost, tries)?;
+            self.find_out(&mut tries)?;
         }
     }
 
-    /// Steps over the message that was copied.
+    /// The next message as [`read_raw`](WordReader::read_raw) copies it, if it is there. If not,
+    /// [`find_out`](WordReader::find_out) tells why, and may make it be there.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is more than a slot holds.
+    ///
+    /// # Safety
+    ///
+    /// `target` must be writable for `len` bytes.
     #[inline(always)]
-    fn accept(&mut self, timestamp: u64, length: usize, lost: u64) -> super::Meta {
+    pub unsafe fn read_ready(&mut self, target: *mut u8, len: usize) -> Option<super::Meta> {
+        // SAFETY: handed on from the caller.
+        let timestamp = unsafe { try_copy(&self.memory.clone(), self.next, target, len) }?;
         let sequence = self.next.wrapping_add(self.base);
-        self.next = self.next.wrapping_add(1);
+        self.step_to(self.next.wrapping_add(1));
+        Some(super::Meta { sequence, timestamp, length: len, lost: self.take_lost() })
+    }
+
+    /// Calls `each` with up to `limit` messages that are there, one after the other: the first `len` bytes of each, copied to
+    /// a `C`. Returns how many there were. Much cheaper than one [`read_ready`](WordReader::read_ready) each.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is more than a slot or a `C` holds.
+    #[inline(always)]
+    pub fn read_batch<C>(
+        &mut self,
+        limit: usize,
+        len: usize,
+        mut each: impl FnMut(&MaybeUninit<C>, super::Meta),
+    ) -> usize {
+        assert!(len <= size_of::<C>());
+        let memory = self.memory.clone();
+        let base = self.base;
+        let mut count = 0;
+        while count < limit {
+            let untold = self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.untold(self.next));
+            let run = untold.min((limit - count) as u64) as usize;
+            let mut lost = self.take_lost();
+            // In a register: the fences below would have each step of `self.next` written to memory.
+            let mut step = Step { next: self.next, reader: self };
+            let mut left = run;
+            while left > 0 {
+                let mut copy = MaybeUninit::<C>::uninit();
+                // SAFETY: the copy has room for `len` bytes.
+                let timestamp = unsafe { try_copy(&memory, step.next, copy.as_mut_ptr().cast(), len) };
+                let Some(timestamp) = timestamp else { break };
+                let sequence = step.next.wrapping_add(base);
+                step.next = step.next.wrapping_add(1);
+                left -= 1;
+                each(&copy, super::Meta { sequence, timestamp, length: len, lost: ::core::mem::take(&mut lost) });
+            }
+            drop(step);
+            self.lost = lost;
+            count += run - left;
+            if left > 0 {
+                break;
+            }
+        }
+        count
+    }
+
+    /// Steps over messages that were copied, as far as `next`.
+    #[inline(always)]
+    fn step_to(&mut self, next: u64) {
+        self.next = next;
         self.idle = NO_STAMP;
         if let Some(cursor) = &mut self.cursor {
-            self.moved |= cursor.advance(&self.memory, self.next);
+            self.moved |= cursor.advance(&self.memory, next);
         }
-        super::Meta { sequence, timestamp, length, lost }
     }
 
-    /// Finds out why there was no message, and goes on behind what is lost. Returns how many were lost in this call, and how
-    /// often it was tried.
+    /// What was lost before the message that is told next.
+    #[inline(always)]
+    fn take_lost(&mut self) -> u64 {
+        if self.lost == 0 { 0 } else { ::core::mem::take(&mut self.lost) }
+    }
+
+    /// Finds out why there was no message, and goes on behind what is lost. `Ok`: look again.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Empty`], [`ReadError::Lapped`].
     #[inline(never)]
-    fn find_out(&mut self, mut lost: u64, tries: u32) -> Result<(u64, u32), ReadError> {
-        if tries == LAPPED_TRIES {
-            return Err(ReadError::Lapped(lost));
-        }
+    pub fn find_out(&mut self, tries: &mut Tries) -> Result<(), ReadError> {
         let position = self.next;
         // Relaxed: `try_copy` looks again.
         let found = self.memory.stamp(self.index()).load(Ordering::Relaxed);
-        match find::<M::Word>(found, position) {
+        let goes_on = match find::<M::Word>(found, position) {
             Found::Nothing => {
                 self.flush();
                 self.idle = found;
-                return Err(if lost > 0 { ReadError::Lapped(lost) } else { ReadError::Empty });
+                return Err(match self.take_lost() {
+                    0 => ReadError::Empty,
+                    lost => ReadError::Lapped(lost),
+                });
             }
             // It is there by now.
-            Found::Ready => {}
+            Found::Ready => tries.another(),
             Found::Later(seen) => {
                 self.next = resume_after_lap(&self.memory, position, seen, self.cursor.as_ref());
                 // Corrupt memory can make any loss up: it must not overflow.
-                lost = lost.wrapping_add(self.next.wrapping_sub(position));
+                self.lost = self.lost.wrapping_add(self.next.wrapping_sub(position));
+                tries.another_lap()
             }
             // A Words writer never skips: only corruption looks like it, and stepping over it is a loss.
             Found::Skipped => {
                 self.next = position.wrapping_add(1);
-                lost = lost.wrapping_add(1);
+                self.lost = self.lost.wrapping_add(1);
+                tries.another()
             }
-        }
-        Ok((lost, tries + 1))
+        };
+        if goes_on { Ok(()) } else { Err(ReadError::Lapped(self.take_lost())) }
     }
 
     #[inline(always)]
@@ -383,11 +459,11 @@ impl<M: WordMemory<Word: Rmw>> WordReader<M> {
                 // A named sequence takes what is still there before the promise; the rest start at the promise.
                 let next = if matches!(start, Start::Sequence(_)) { wanted } else { from };
                 let base = memory.control().base.load(Ordering::Relaxed);
-                WordReader { memory, next, base, cursor: Some(cursor), moved: from != wanted, idle: NO_STAMP }
+                WordReader { memory, next, base, cursor: Some(cursor), moved: from != wanted, lost: 0, idle: NO_STAMP }
             }
             None => {
                 let base = memory.control().base.load(Ordering::Relaxed);
-                WordReader { memory, next: wanted, base, cursor: None, moved: false, idle: NO_STAMP }
+                WordReader { memory, next: wanted, base, cursor: None, moved: false, lost: 0, idle: NO_STAMP }
             }
         }
     }
@@ -397,6 +473,21 @@ impl<M: WordMemory<Word: Rmw>> WordReader<M> {
         if let Some(cursor) = self.cursor.take() {
             cursor.leave(&self.memory);
             self.moved = true;
+        }
+    }
+}
+
+/// A reader within a batch, which stands at `next`; also when whoever is called with a message panics.
+struct Step<'r, M: WordMemory> {
+    reader: &'r mut WordReader<M>,
+    next: u64,
+}
+
+impl<M: WordMemory> Drop for Step<'_, M> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.next != self.reader.next {
+            self.reader.step_to(self.next);
         }
     }
 }

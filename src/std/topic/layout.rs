@@ -129,7 +129,7 @@ impl Geometry {
     /// Bytes from one slot to the next.
     pub(super) fn stride(&self) -> u64 {
         match self.slots {
-            SlotKind::Words => (self.words_at() + self.max_len.next_multiple_of(8)).next_multiple_of(64),
+            SlotKind::Words => self.words_at() + self.max_len.next_multiple_of(8),
             SlotKind::Frames => (self.max_len + CDR_HEADER.len() as u64).next_multiple_of(64),
         }
     }

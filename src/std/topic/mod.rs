@@ -33,6 +33,7 @@
 mod clock;
 pub mod decode;
 mod error;
+mod hold;
 mod layout;
 mod message;
 mod multi_wait;
@@ -61,7 +62,7 @@ pub use options::{PublisherOptions, SubscriberOptions};
 pub use publisher::{Loan, Publisher};
 pub use readiness::{AsyncSubscriber, PollSubscriber};
 pub use registry::{Removed, SubscriberInfo, TopicInfo, WriterState, clean, inspect, list};
-pub use sample::Sample;
+pub use sample::{Received, Sample};
 pub use schema::{Schema, SchemaBuilder};
 pub use subscriber::Subscriber;
 pub use wait_set::{Key, WaitSet};

@@ -210,6 +210,7 @@ impl Region {
     }
 
     /// Whether another region has taken the name, or will.
+    #[inline]
     pub(super) fn is_superseded(&self) -> bool {
         self.writer_page().state.load(Ordering::Acquire) & SUPERSEDED != 0
     }
@@ -486,6 +487,7 @@ pub(super) struct View {
     stride: usize,
     capacity: usize,
     max_len: usize,
+    words: usize,
     words_at: usize,
     timestamps: bool,
     lossless: bool,
@@ -510,6 +512,7 @@ impl View {
             stride: geometry.stride() as usize,
             capacity: geometry.capacity as usize,
             max_len: geometry.max_len as usize,
+            words: geometry.max_len.div_ceil(8) as usize,
             words_at: geometry.words_at() as usize,
             timestamps: geometry.timestamps != Timestamps::None,
             lossless: geometry.overflow != Overflow::Overwrite,
@@ -574,9 +577,7 @@ unsafe impl WordMemory for WordView {
     #[inline(always)]
     fn words(&self, index: usize) -> &[AtomicU64] {
         // SAFETY: the stride has room for so many words behind stamp and timestamp, aligned to 8.
-        unsafe {
-            std::slice::from_raw_parts(self.0.slot(index).add(self.0.words_at).cast(), self.0.max_len.div_ceil(8))
-        }
+        unsafe { std::slice::from_raw_parts(self.0.slot(index).add(self.0.words_at).cast(), self.0.words) }
     }
     #[inline(always)]
     fn timestamp(&self, index: usize) -> Option<&AtomicU64> {

@@ -3,13 +3,12 @@
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::ptr::NonNull;
 use std::time::Duration;
 
+use super::hold::Hold;
 use super::message::Payload;
 use super::region::FrameView;
-use super::subscriber::Attachment;
-use crate::core::atomic::{Ordering, fence};
 use crate::core::ring::{FrameMemory, Meta, Pin, unpin};
 
 /// A received message: dereferences to the message, wherever it is.
@@ -18,8 +17,8 @@ use crate::core::ring::{FrameMemory, Meta, Pin, unpin};
 /// the sample is dropped. On a topic with Words slots the sample is a copy. Samples may be kept, sent to other threads,
 /// and outlive their subscriber. In a forked child a sample is only good while the parent keeps its own.
 pub struct Sample<T: Payload + ?Sized> {
-    place: Place,
     copy: MaybeUninit<T::Inline>,
+    place: Place,
     len: usize,
     sequence: u64,
     timestamp: u64,
@@ -27,43 +26,21 @@ pub struct Sample<T: Payload + ?Sized> {
     payload: PhantomData<fn() -> Box<T>>,
 }
 
-/// Where the message is.
+/// Where the message is. What it names is the sample's, which lets go of it by value: see [`Hold`].
+#[derive(Clone, Copy)]
 enum Place {
     /// In the sample itself.
     Inline,
-    /// A copy that does not fit there.
-    Heap(Box<[u64]>),
-    /// Where the publisher wrote it.
-    Slot(Held),
+    /// In a boxed slice, as it is too long for that.
+    Heap(NonNull<u64>),
+    /// Where the publisher wrote it, pinned.
+    Slot { hold: Hold, index: usize },
 }
 
-/// A pinned slot.
-struct Held {
-    hold: Arc<Hold>,
-    index: usize,
-}
-
-/// What each sample in place holds, and its subscriber: the count of its owners is the count of samples, plus 1. The last
-/// one gives up the place among the subscribers.
-#[derive(Debug)]
-pub(super) struct Hold(pub(super) Arc<Attachment>);
-
-impl Hold {
-    /// How many samples are in use.
-    #[inline(always)]
-    pub(super) fn samples(this: &Arc<Self>) -> usize {
-        let samples = Arc::strong_count(this) - 1;
-        // Acquire: pairs with the Release with which a dropped sample gives up its count: its slot is let go.
-        fence(Ordering::Acquire);
-        samples
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.release();
-    }
-}
+// SAFETY: the message, wherever it is, is plain bytes, which are Send and Sync; the hold is counted by an atomic.
+unsafe impl<T: Payload + ?Sized> Send for Sample<T> {}
+// SAFETY: as for Send; a shared reference only reads.
+unsafe impl<T: Payload + ?Sized> Sync for Sample<T> {}
 
 impl<T: Payload + ?Sized> Sample<T> {
     #[inline(always)]
@@ -72,7 +49,8 @@ impl<T: Payload + ?Sized> Sample<T> {
     }
 
     pub(super) fn on_heap(copy: Box<[u64]>, len: usize, meta: Meta) -> Self {
-        Sample::new(Place::Heap(copy), MaybeUninit::uninit(), len, meta.sequence, meta.timestamp, meta.lost)
+        let place = Place::Heap(NonNull::from(Box::leak(copy)).cast());
+        Sample::new(place, MaybeUninit::uninit(), len, meta.sequence, meta.timestamp, meta.lost)
     }
 
     #[inline(always)]
@@ -80,10 +58,10 @@ impl<T: Payload + ?Sized> Sample<T> {
         Sample { place, copy, len, sequence, timestamp, lagged, payload: PhantomData }
     }
 
-    /// The caller has pinned the slot for the owner of `hold`.
+    /// The caller has pinned the slot for the subscriber that gave `hold`.
     #[inline(always)]
-    pub(super) fn pinned(hold: Arc<Hold>, pin: Pin) -> Self {
-        let place = Place::Slot(Held { hold, index: pin.index });
+    pub(super) fn pinned(hold: Hold, pin: Pin) -> Self {
+        let place = Place::Slot { hold, index: pin.index };
         Sample::new(place, MaybeUninit::uninit(), pin.length, pin.sequence, pin.timestamp, pin.lost)
     }
 
@@ -104,7 +82,47 @@ impl<T: Payload + ?Sized> Sample<T> {
 
     /// Whether the message is read where the publisher wrote it, rather than from a copy.
     pub fn is_in_place(&self) -> bool {
-        matches!(self.place, Place::Slot(_))
+        matches!(self.place, Place::Slot { .. })
+    }
+}
+
+/// A message that is lent for the length of a call: dereferences to the message, wherever it is.
+#[derive(Debug)]
+pub struct Received<'a, T: Payload + ?Sized> {
+    message: &'a T,
+    sequence: u64,
+    timestamp: u64,
+    lagged: u64,
+}
+
+impl<'a, T: Payload + ?Sized> Received<'a, T> {
+    #[inline(always)]
+    pub(super) fn new(message: &'a T, meta: Meta) -> Self {
+        Received { message, sequence: meta.sequence, timestamp: meta.timestamp, lagged: meta.lost }
+    }
+
+    /// As [`Sample::sequence`].
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// As [`Sample::timestamp`].
+    pub fn timestamp(&self) -> Option<Duration> {
+        (self.timestamp != 0).then(|| Duration::from_nanos(self.timestamp))
+    }
+
+    /// As [`Sample::lagged`].
+    pub fn lagged(&self) -> u64 {
+        self.lagged
+    }
+}
+
+impl<T: Payload + ?Sized> Deref for Received<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        self.message
     }
 }
 
@@ -114,9 +132,9 @@ impl<T: Payload + ?Sized> Deref for Sample<T> {
     #[inline(always)]
     fn deref(&self) -> &T {
         let data = match &self.place {
-            Place::Slot(held) => FrameView(held.hold.0.region.view()).payload(held.index).cast_const(),
+            Place::Slot { hold, index } => FrameView(hold.attachment().region.view()).payload(*index).cast_const(),
             Place::Inline => self.copy.as_ptr().cast(),
-            Place::Heap(copy) => copy.as_ptr().cast(),
+            Place::Heap(copy) => copy.as_ptr().cast::<u8>().cast_const(),
         };
         // SAFETY: the pin keeps the publisher away, and a copy is this sample's own; either has `len` initialised bytes,
         // which is the length that T has if it has one, aligned to 8.
@@ -141,13 +159,28 @@ impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Sample<T> {
     }
 }
 
-impl Drop for Held {
+impl<T: Payload + ?Sized> Drop for Sample<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        let attachment = &self.hold.0;
-        if attachment.region.is_ours() {
-            // Before the count goes down, with the field: see `Hold::samples`.
-            unpin(&FrameView(attachment.region.view()), self.index, attachment.bit);
+        match self.place {
+            Place::Inline => {}
+            Place::Heap(copy) => free(copy, self.len),
+            Place::Slot { hold, index } => {
+                let attachment = hold.attachment();
+                if attachment.region.is_ours() {
+                    // Before the hold goes: see `Holder::samples`.
+                    unpin(&FrameView(attachment.region.view()), index, attachment.bit);
+                }
+                // SAFETY: the sample's own, which goes with it.
+                unsafe { hold.release() }
+            }
         }
     }
+}
+
+/// Frees the copy that [`Sample::on_heap`] took.
+#[inline(never)]
+fn free(copy: NonNull<u64>, len: usize) {
+    // SAFETY: it was a box of so many words.
+    drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(copy.as_ptr(), len.div_ceil(8))) });
 }

@@ -5,15 +5,16 @@ use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::hold::Holder;
 use super::layout::{CLOSED, Overflow, SlotKind};
 use super::message::{Inline, MAX_INLINE, Payload};
 use super::name::Name;
 use super::options::{Patience, SubscriberOptions};
 use super::region::{FrameView, Region, Role, WordView, system_error};
-use super::sample::{Hold, Sample};
+use super::sample::{Received, Sample};
 use super::{Error, Geometry, Schema, WriterState, watch};
 use crate::core::atomic::{AtomicU64, Ordering, fence};
-use crate::core::ring::{FrameReader, Glance, Meta, Pin, ReadError, Start, WordReader, is_pending, unpin};
+use crate::core::ring::{FrameMemory, FrameReader, Glance, Meta, Pin, ReadError, Start, Tries, WordReader, is_pending};
 use crate::std::futex::{self, Deadline, Spin};
 use crate::std::lock;
 
@@ -26,20 +27,18 @@ use crate::std::lock;
 pub struct Subscriber<T: Payload + ?Sized> {
     attachment: Arc<Attachment>,
     /// Counts the samples in place.
-    hold: Arc<Hold>,
+    holder: Holder,
     /// `attachment` again, for whoever waits on the subscriber's behalf.
     shared: Arc<Mutex<Arc<Attachment>>>,
     reader: Reader,
-    /// Losses that no sample has told of yet.
-    unreported: u64,
-    lost: u64,
+    losses: Losses,
     spin: Spin,
     samples: u32,
     any_owner: bool,
     payload: PhantomData<fn() -> Box<T>>,
 }
 
-/// A place among the subscribers of a region, which a [`Hold`] keeps. Whoever waits on the subscriber's behalf has the
+/// A place among the subscribers of a region, which a [`Holder`] keeps. Whoever waits on the subscriber's behalf has the
 /// memory for as long as they look at it, and the place no longer than the subscriber and its samples.
 #[derive(Debug)]
 pub(super) struct Attachment {
@@ -53,6 +52,14 @@ pub(super) struct Attachment {
 enum Reader {
     Words(WordReader<WordView>),
     Frames(FrameReader<FrameView>),
+}
+
+/// What was lost, and told.
+#[derive(Debug, Default)]
+struct Losses {
+    total: u64,
+    /// Those that no message has told of yet.
+    untold: u64,
 }
 
 impl<T: Payload + ?Sized> Subscriber<T> {
@@ -88,14 +95,13 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             }
         };
         check_type::<T>(&region)?;
-        let (attachment, reader) = join(region, options.start, options.samples)?;
+        let (attachment, reader) = join(region, options.start, options.samples, T::LEN)?;
         Ok(Subscriber {
             shared: Arc::new(Mutex::new(attachment.clone())),
-            hold: Arc::new(Hold(attachment.clone())),
+            holder: Holder::new(attachment.clone()),
             attachment,
             reader,
-            unreported: 0,
-            lost: 0,
+            losses: Losses::default(),
             spin: Spin::new(),
             samples: options.samples,
             any_owner: options.any_owner,
@@ -111,26 +117,14 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// topic by one that this subscriber cannot join.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, Error> {
-        let glance = match &self.reader {
-            Reader::Words(reader) => reader.glance(),
-            Reader::Frames(reader) => reader.glance(),
-        };
-        let region = &self.attachment.region;
-        region.check_ours()?;
-        if glance == Glance::Idle && !region.is_superseded() {
-            return Ok(None);
-        }
+        self.attachment.region.check_ours()?;
+        let mut tries = Tries::default();
         loop {
-            match self.take() {
-                Ok(sample) => {
-                    self.attachment.moved(&mut self.reader);
-                    return Ok(Some(sample));
-                }
-                Err(error) => {
-                    if !self.find_out(error)? {
-                        return Ok(None);
-                    }
-                }
+            if let Some(sample) = self.take_ready() {
+                return Ok(Some(sample));
+            }
+            if self.is_idle() || !self.find_out(&mut tries)? {
+                return Ok(None);
             }
         }
     }
@@ -162,28 +156,32 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     }
 
     /// Calls `each` with up to `limit` messages that are there already; returns how many there were. Never waits.
-    /// Cheaper than one [`try_recv`](Subscriber::try_recv) each.
+    ///
+    /// Much cheaper than one [`try_recv`](Subscriber::try_recv) each: a message is lent for the length of a call, and keeps
+    /// nothing alive. On a lossless topic with Frames slots it is read in place without so much as a pin.
     ///
     /// # Errors
     ///
     /// As [`try_recv`](Subscriber::try_recv), if there was no message before it.
     #[inline(always)]
-    pub fn recv_batch(&mut self, limit: usize, mut each: impl FnMut(Sample<T>)) -> Result<usize, Error> {
+    pub fn recv_batch(&mut self, limit: usize, mut each: impl FnMut(Received<'_, T>)) -> Result<usize, Error> {
         self.attachment.region.check_ours()?;
+        let mut tries = Tries::default();
         let mut count = 0;
         while count < limit {
-            match self.take() {
-                Ok(sample) => each(sample),
-                Err(error) => match self.find_out(error) {
-                    Ok(true) => continue,
-                    Ok(false) => return Ok(count),
+            let received = self.take_batch(limit - count, &mut each);
+            count += received;
+            if received == 0 {
+                if self.is_idle() {
+                    break;
+                }
+                match self.find_out(&mut tries) {
+                    Ok(true) => {}
                     Err(error) if count == 0 => return Err(error),
-                    Err(_) => return Ok(count),
-                },
+                    Ok(false) | Err(_) => break,
+                }
             }
-            count += 1;
         }
-        self.attachment.moved(&mut self.reader);
         Ok(count)
     }
 
@@ -194,7 +192,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
 
     /// How many messages this subscriber has lost since it joined.
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.losses.total
     }
 
     /// How many messages are published and not received yet; on a topic with Frames slots, skipped slots count too.
@@ -236,70 +234,113 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         &self.shared
     }
 
-    /// Reads the next message of this region. [`Attachment::moved`] follows.
+    /// The next message, if it is there. Otherwise [`find_out`](Self::find_out) tells why not.
     #[inline(always)]
-    fn take(&mut self) -> Result<Sample<T>, ReadError> {
-        match &mut self.reader {
+    fn take_ready(&mut self) -> Option<Sample<T>> {
+        let Self { reader, attachment, losses, .. } = self;
+        match reader {
             Reader::Words(reader) => {
-                let len = T::LEN.unwrap_or(self.attachment.region.geometry().max_len as usize);
+                let len = word_len::<T>(attachment);
                 if len <= T::Inline::LEN {
                     let mut copy = MaybeUninit::<T::Inline>::uninit();
                     // SAFETY: the copy has room for `len` bytes.
-                    let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
-                    Ok(Sample::copied(copy, len, Meta { lost: self.account(meta.lost), ..meta }))
+                    let meta = unsafe { reader.read_ready(copy.as_mut_ptr().cast(), len) }?;
+                    attachment.moved(reader.position(), reader.take_moved());
+                    Some(Sample::copied(copy, len, Meta { lost: losses.tell(attachment, meta.lost), ..meta }))
                 } else {
                     let (copy, meta) = copy_to_heap(reader, len)?;
-                    Ok(Sample::on_heap(copy, len, Meta { lost: self.account(meta.lost), ..meta }))
+                    attachment.moved(reader.position(), reader.take_moved());
+                    Some(Sample::on_heap(copy, len, Meta { lost: losses.tell(attachment, meta.lost), ..meta }))
                 }
             }
             Reader::Frames(reader) => {
                 // Before the pin: see the protocol of the ring.
-                if Hold::samples(&self.hold) >= self.samples as usize {
-                    return Err(ReadError::TooManySamples);
+                if self.holder.samples() >= self.samples {
+                    return None;
                 }
-                let pin = reader.pin()?;
-                if T::LEN.is_some_and(|len| len != pin.length) {
-                    // Not a message of this type, whatever the header says: corrupt, and so lost.
-                    unpin(&FrameView(self.attachment.region.view()), pin.index, self.attachment.bit);
-                    return Err(ReadError::Lapped(pin.lost.wrapping_add(1)));
-                }
-                Ok(Sample::pinned(self.hold.clone(), Pin { lost: self.account(pin.lost), ..pin }))
+                let pin = reader.pin_ready()?;
+                attachment.moved(reader.position(), reader.take_moved());
+                let lost = losses.tell(attachment, pin.lost);
+                Some(Sample::pinned(self.holder.give(), Pin { lost, ..pin }))
             }
         }
     }
 
-    /// Counts what was lost before a sample; returns what that is to tell of.
+    /// Hands out up to `limit` messages as far as they are there; returns how many.
     #[inline(always)]
-    fn account(&mut self, lost: u64) -> u64 {
-        if lost | self.unreported == 0 { 0 } else { self.account_loss(lost) }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn account_loss(&mut self, lost: u64) -> u64 {
-        // Corrupt memory can make any loss up: it must not overflow.
-        self.lost = self.lost.wrapping_add(lost);
-        self.attachment.entry_lost(self.lost);
-        lost.wrapping_add(std::mem::take(&mut self.unreported))
-    }
-
-    /// What follows a look that found no message: whether to look again.
-    #[cold]
-    #[inline(never)]
-    fn find_out(&mut self, error: ReadError) -> Result<bool, Error> {
-        // Whoever waits on the reader's behalf must look where it looks.
-        self.attachment.moved(&mut self.reader);
-        match error {
-            ReadError::TooManySamples => {
-                let topic = self.attachment.region.name.to_string();
-                Err(Error::TooManySamples { topic, declared: self.samples })
+    fn take_batch(&mut self, limit: usize, each: &mut impl FnMut(Received<'_, T>)) -> usize {
+        let Self { reader, attachment, losses, .. } = self;
+        match reader {
+            Reader::Words(reader) => {
+                let len = word_len::<T>(attachment);
+                let mut lend = |data: *const u8, meta: Meta| {
+                    // SAFETY: `data` is a copy of `len` bytes, which is the length that T has if it has one, aligned to 8.
+                    let message = unsafe { T::view(data, len) };
+                    each(Received::new(message, Meta { lost: losses.tell(attachment, meta.lost), ..meta }));
+                };
+                let count = if len <= T::Inline::LEN {
+                    reader.read_batch::<T::Inline>(limit, len, |copy, meta| lend(copy.as_ptr().cast(), meta))
+                } else {
+                    reader.read_batch::<Longest>(limit, len, |copy, meta| lend(copy.as_ptr().cast(), meta))
+                };
+                attachment.moved(reader.position(), reader.take_moved());
+                count
             }
-            ReadError::Lapped(lost) => {
-                self.unreported = self.account_loss(lost);
+            Reader::Frames(reader) => {
+                // What is lent may be a pin, too.
+                if self.holder.samples() >= self.samples {
+                    return 0;
+                }
+                let view = FrameView(attachment.region.view());
+                let mut lend = |pin: Pin| {
+                    let Pin { sequence, timestamp, length, lost, .. } = pin;
+                    // SAFETY: the publisher leaves the slot alone until this call returns. It holds `length` initialised
+                    // bytes, checked against the slot, and not less than a T has (`join`), aligned to 64.
+                    let message = unsafe { T::view(view.payload(pin.index), length) };
+                    let lost = losses.tell(attachment, lost);
+                    each(Received::new(message, Meta { sequence, timestamp, length, lost }));
+                };
+                let count = (0..limit).take_while(|_| reader.lend_ready(&mut lend).is_some()).count();
+                attachment.moved(reader.position(), reader.take_moved());
+                count
+            }
+        }
+    }
+
+    /// Whether the reader has seen all there is, so that a look would find nothing.
+    #[inline(always)]
+    fn is_idle(&self) -> bool {
+        let glance = match &self.reader {
+            Reader::Words(reader) => reader.glance(),
+            Reader::Frames(reader) => reader.glance(),
+        };
+        glance == Glance::Idle && !self.attachment.region.is_superseded()
+    }
+
+    /// Finds out why there was no message: whether to look again.
+    #[cold]
+    #[inline(never)]
+    fn find_out(&mut self, tries: &mut Tries) -> Result<bool, Error> {
+        let (found, position, cursor_moved) = match &mut self.reader {
+            Reader::Words(reader) => (reader.find_out(tries), reader.position(), reader.take_moved()),
+            Reader::Frames(_) if self.holder.samples() >= self.samples => return Err(self.too_many_samples()),
+            Reader::Frames(reader) => (reader.find_out(tries), reader.position(), reader.take_moved()),
+        };
+        // Whoever waits on the reader's behalf must look where it looks.
+        self.attachment.moved(position, cursor_moved);
+        match found {
+            Ok(()) => Ok(true),
+            Err(ReadError::TooManySamples) => Err(self.too_many_samples()),
+            Err(ReadError::Lapped(lost)) => {
+                self.losses.untold = self.losses.count(&self.attachment, lost);
                 Ok(false)
             }
-            ReadError::Empty => Ok(self.attachment.region.is_superseded() && self.follow()?),
+            Err(ReadError::Empty) => Ok(self.attachment.region.is_superseded() && self.follow()?),
         }
+    }
+
+    fn too_many_samples(&self) -> Error {
+        Error::TooManySamples { topic: self.attachment.region.name.to_string(), declared: self.samples }
     }
 
     /// Sleeps until a message comes or `deadline` passes.
@@ -356,10 +397,10 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             // A topic that was removed and made anew: another stream.
             _ => Start::Oldest,
         };
-        let (attachment, reader) = join(region, start, self.samples)?;
+        let (attachment, reader) = join(region, start, self.samples, T::LEN)?;
         self.leave();
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = attachment.clone();
-        self.hold = Arc::new(Hold(attachment.clone()));
+        self.holder = Holder::new(attachment.clone());
         (self.attachment, self.reader) = (attachment, reader);
         Ok(true)
     }
@@ -405,13 +446,10 @@ impl Attachment {
         self.region.is_superseded() && self.region.has_successor()
     }
 
-    /// Tells of the reader's position: whoever waits on the subscriber's behalf, people, and a publisher that waits.
+    /// Tells of the reader's position: whoever waits on the subscriber's behalf, people, and a publisher that waits. Before
+    /// there is a sample: one that had to be dropped if this panicked could not stay in registers.
     #[inline(always)]
-    fn moved(&self, reader: &mut Reader) {
-        let (position, cursor_moved) = match reader {
-            Reader::Words(reader) => (reader.position(), reader.take_moved()),
-            Reader::Frames(reader) => (reader.position(), reader.take_moved()),
-        };
+    fn moved(&self, position: u64, cursor_moved: bool) {
         self.next.store(position, Ordering::Relaxed);
         self.region.entry(self.bit).position.store(position, Ordering::Relaxed);
         if cursor_moved {
@@ -429,11 +467,6 @@ impl Attachment {
         }
     }
 
-    #[cold]
-    fn entry_lost(&self, lost: u64) {
-        self.region.entry(self.bit).lost.store(lost, Ordering::Relaxed);
-    }
-
     /// Wakes a publisher that waits for this subscriber.
     fn tell_space(&self, moved: bool) {
         let space = &self.region.wait_page().space;
@@ -443,12 +476,39 @@ impl Attachment {
     }
 }
 
+impl Losses {
+    /// Counts what was lost before a message; returns what that one is to tell of.
+    #[inline(always)]
+    fn tell(&mut self, attachment: &Attachment, lost: u64) -> u64 {
+        if lost | self.untold == 0 { 0 } else { self.count(attachment, lost) }
+    }
+
+    /// Counts what was lost; returns what is to be told.
+    #[cold]
+    #[inline(never)]
+    fn count(&mut self, attachment: &Attachment, lost: u64) -> u64 {
+        // Corrupt memory can make any loss up: it must not overflow.
+        self.total = self.total.wrapping_add(lost);
+        attachment.region.entry(attachment.bit).lost.store(self.total, Ordering::Relaxed);
+        lost.wrapping_add(std::mem::take(&mut self.untold))
+    }
+}
+
+/// A copy of whatever a Words slot holds.
+type Longest = [u64; MAX_INLINE / 8];
+
+/// The length of the messages of a topic with Words slots.
+#[inline(always)]
+fn word_len<T: Payload + ?Sized>(attachment: &Attachment) -> usize {
+    T::LEN.unwrap_or(attachment.region.geometry().max_len as usize)
+}
+
 /// Copies the next message out of a Words slot, where it is too long for the sample itself.
-fn copy_to_heap(reader: &mut WordReader<WordView>, len: usize) -> Result<(Box<[u64]>, Meta), ReadError> {
-    let mut copy = [0u64; MAX_INLINE / 8];
+fn copy_to_heap(reader: &mut WordReader<WordView>, len: usize) -> Option<(Box<[u64]>, Meta)> {
+    let mut copy: Longest = [0; MAX_INLINE / 8];
     // SAFETY: the copy has room for as much as a Words slot holds, and `len` is no more.
-    let meta = unsafe { reader.read_raw(copy.as_mut_ptr().cast(), len) }?;
-    Ok((copy[..len.div_ceil(8)].into(), meta))
+    let meta = unsafe { reader.read_ready(copy.as_mut_ptr().cast(), len) }?;
+    Some((copy[..len.div_ceil(8)].into(), meta))
 }
 
 /// The region of this name, unless it is the one that is known already, or over.
@@ -475,8 +535,8 @@ fn check_type<T: Payload + ?Sized>(region: &Region) -> Result<(), Error> {
     })
 }
 
-/// Takes a place among the subscribers of a region.
-fn join(region: Region, start: Start, samples: u32) -> Result<(Arc<Attachment>, Reader), Error> {
+/// Takes a place among the subscribers of a region whose messages all have length `len`, if there is one.
+fn join(region: Region, start: Start, samples: u32, len: Option<usize>) -> Result<(Arc<Attachment>, Reader), Error> {
     let geometry = *region.geometry();
     let bit = (0..geometry.subscribers)
         .find_map(|bit| match lock::try_lock(region.file(), bit) {
@@ -511,7 +571,7 @@ fn join(region: Region, start: Start, samples: u32) -> Result<(Arc<Attachment>, 
                 (Reader::Words(reader), position)
             }
             SlotKind::Frames => {
-                let reader = FrameReader::join(FrameView(view), bit, start, stride);
+                let reader = FrameReader::join(FrameView(view), bit, start, stride).at_least(len.unwrap_or(0));
                 let position = reader.position();
                 (Reader::Frames(reader), position)
             }

@@ -417,8 +417,8 @@ fn words_stream(part: &Part<'_>, batch: usize) -> Result<Option<Figures>> {
     let (mut expected, mut last) = (0, false);
     let mut failure = None;
     while !last {
-        let take = |sample: conduit::Sample<Eight>| {
-            let words = black_box(sample.words);
+        let take = |message: conduit::topic::Received<'_, Eight>| {
+            let words = black_box(message.words);
             last = words[0] == LAST;
             if !last && words[7] != expected {
                 failure.get_or_insert(wrong(expected, words[7]));
