@@ -29,6 +29,12 @@ impl Gate {
         (self.open_until.wrapping_sub(position) as i64) > 0
     }
 
+    /// How many positions from `position` on may be claimed, as far as is known without looking.
+    #[inline(always)]
+    pub(super) fn room(&self, position: u64) -> u64 {
+        (self.open_until.wrapping_sub(position) as i64).max(0) as u64
+    }
+
     /// Whether `position`, the writer's next, may be claimed, after a look at the cursors if need be.
     pub(super) fn admit<M: Memory<Word: Rmw>>(&mut self, memory: &M, position: u64) -> bool {
         if self.is_open(position) {

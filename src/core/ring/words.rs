@@ -75,15 +75,32 @@ impl<M: WordMemory> WordWriter<M> {
         messages: &mut impl Iterator<Item = &'a [u8]>,
         timestamp: u64,
     ) -> (usize, Option<WriteError>) {
+        let memory = self.memory.clone();
+        let capacity = memory.capacity();
         let mut count = 0;
         let end = loop {
             if let Err(error) = self.claim() {
                 // Full behind the last message is as it should be.
                 break (messages.size_hint().1 != Some(0)).then_some(error);
             }
-            let Some(message) = messages.next() else { break None };
-            self.put(message, timestamp);
-            count += 1;
+            // As far as the gate is open, and to the end of the lap. At least 1: the next slot is claimed.
+            let run = self.gate.room(self.next).clamp(1, (capacity - self.index()) as u64) as usize;
+            // In a register: the fences below would have each step of `self.next` written to memory.
+            let mut batch = Batch { next: self.next, writer: self };
+            let mut left = run;
+            while left > 0 {
+                let Some(message) = messages.next() else { break };
+                let index = batch.next as usize & (capacity - 1);
+                mark_busy(&memory, index, batch.next);
+                copy_in(&memory, index, batch.next, message, timestamp);
+                batch.next = batch.next.wrapping_add(1);
+                left -= 1;
+            }
+            drop(batch);
+            count += run - left;
+            if left > 0 {
+                break None;
+            }
         };
         if count > 0 {
             self.finish();
@@ -135,38 +152,22 @@ impl<M: WordMemory> WordWriter<M> {
     /// If no slot is claimed, or `bytes` is longer than a slot.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8], timestamp: u64) -> u64 {
-        let width = M::Word::BYTES;
+        assert!(self.claimed, "put without a claim");
         let position = self.next;
-        let memory = self.memory.clone();
-        let index = position as usize & (memory.capacity() - 1);
-        let words = memory.words(index);
-        assert!(self.claimed && bytes.len() <= words.len() * width, "put without a claim, or longer than a slot");
-        if let Some(word) = memory.timestamp(index) {
-            word.store(timestamp, Ordering::Relaxed);
-        }
-        let (whole, rest) = words.split_at(bytes.len() / width);
-        for (k, word) in whole.iter().enumerate() {
-            // SAFETY: word k lies within `bytes`, as k < len / width.
-            let value = unsafe { M::Word::read_bytes(bytes.as_ptr().add(k * width)) };
-            word.store(value, Ordering::Relaxed);
-        }
-        let mut tail = &bytes[whole.len() * width..];
-        for word in rest {
-            let mut last = [0u8; 8];
-            last[..tail.len()].copy_from_slice(tail);
-            tail = &[];
-            // SAFETY: the array holds the widest word.
-            word.store(unsafe { M::Word::read_bytes(last.as_ptr()) }, Ordering::Relaxed);
-        }
-        // Release: pairs with the Acquire load of the stamp by whoever reads the message.
-        memory.stamp(index).store(stamp::<M::Word>(position, READY), Ordering::Release);
-        self.next = position.wrapping_add(1);
+        copy_in(&self.memory.clone(), self.index(), position, bytes, timestamp);
+        self.step_to(position.wrapping_add(1));
+        position.wrapping_add(self.memory.control().base.load(Ordering::Relaxed))
+    }
+
+    /// Goes on to position `next`, which is not claimed.
+    #[inline(always)]
+    fn step_to(&mut self, next: u64) {
+        self.next = next;
         self.claimed = false;
         // Once a lap: a writer that takes over looks one lap ahead of `head`.
         if self.index() == 0 {
-            self.memory.control().head.store(self.next, Ordering::Release);
+            self.memory.control().head.store(next, Ordering::Release);
         }
-        position.wrapping_add(self.memory.control().base.load(Ordering::Relaxed))
     }
 
     /// Moves `head` behind what was put and claims the next slot, so that a reader that polls its stamp sees the
@@ -201,6 +202,52 @@ impl<M: WordMemory<Word: Rmw>> WordWriter<M> {
     pub fn slowest_member(&self) -> Option<u32> {
         super::gate::slowest_member(&self.memory, self.next)
     }
+}
+
+/// A writer within a batch, which stands at `next`; also when the iterator that makes the messages panics.
+struct Batch<'w, M: WordMemory> {
+    writer: &'w mut WordWriter<M>,
+    next: u64,
+}
+
+impl<M: WordMemory> Drop for Batch<'_, M> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.next != self.writer.next {
+            self.writer.step_to(self.next);
+        }
+    }
+}
+
+/// Writes the message of `position`, whose slot `index` is marked busy, and makes it ready.
+///
+/// # Panics
+///
+/// If `bytes` is longer than a slot.
+#[inline(always)]
+fn copy_in<M: WordMemory>(memory: &M, index: usize, position: u64, bytes: &[u8], timestamp: u64) {
+    let width = M::Word::BYTES;
+    let words = memory.words(index);
+    assert!(bytes.len() <= words.len() * width, "longer than a slot");
+    if let Some(word) = memory.timestamp(index) {
+        word.store(timestamp, Ordering::Relaxed);
+    }
+    let (whole, rest) = words.split_at(bytes.len() / width);
+    for (k, word) in whole.iter().enumerate() {
+        // SAFETY: word k lies within `bytes`, as k < len / width.
+        let value = unsafe { M::Word::read_bytes(bytes.as_ptr().add(k * width)) };
+        word.store(value, Ordering::Relaxed);
+    }
+    let mut tail = &bytes[whole.len() * width..];
+    for word in rest {
+        let mut last = [0u8; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        tail = &[];
+        // SAFETY: the array holds the widest word.
+        word.store(unsafe { M::Word::read_bytes(last.as_ptr()) }, Ordering::Relaxed);
+    }
+    // Release: pairs with the Acquire load of the stamp by whoever reads the message.
+    memory.stamp(index).store(stamp::<M::Word>(position, READY), Ordering::Release);
 }
 
 /// One reader of a ring with Words slots. It writes nothing that the writer or another reader reads, except
