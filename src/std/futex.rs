@@ -137,6 +137,8 @@ pub(crate) struct Spin {
 impl Spin {
     const MIN: u32 = 16;
     const MAX: u32 = 2048;
+    /// Up to here about half of a sleep is what it takes to go to sleep and to be woken.
+    const SHORT: Duration = Duration::from_micros(100);
 
     pub(crate) fn new() -> Self {
         Spin { limit: Self::MIN }
@@ -158,12 +160,22 @@ impl Spin {
         self.limit = (self.limit / 2).max(Self::MIN);
         false
     }
+
+    /// Takes note of how long a sleep took that followed a spin. After a short one a longer spin would have found what was
+    /// waited for, which short spins never learn.
+    pub(crate) fn slept(&mut self, time: Duration) {
+        if time < Self::SHORT {
+            self.limit = (self.limit * 4).min(Self::MAX);
+        }
+    }
 }
 
-/// On one CPU whoever spins keeps the publisher from running.
+/// On one CPU whoever spins keeps the publisher from running. The machine's CPUs, not those this process may use: a
+/// process that is pinned to one spins for another.
 fn has_several_cpus() -> bool {
     static SEVERAL: Fact = Fact::new();
-    SEVERAL.get(|| std::thread::available_parallelism().map_or(1, usize::from) > 1)
+    // SAFETY: takes an integer, touches no memory of ours.
+    SEVERAL.get(|| unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) } > 1)
 }
 
 /// A barrier that the sleeper runs on behalf of every publisher, so that publishing needs none.

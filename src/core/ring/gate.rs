@@ -11,6 +11,8 @@ pub(super) struct Gate {
     /// How many positions the writer announces at a time. More means fewer looks at the cursors, and less
     /// history for a reader that joins.
     batch: u64,
+    /// The member that held the writer up when it last looked, and its cursor then.
+    slowest: Option<(u32, u64)>,
 }
 
 impl Gate {
@@ -20,6 +22,7 @@ impl Gate {
         Gate {
             open_until: if memory.members().is_some() { next } else { next.wrapping_add(i64::MAX as u64) },
             batch: batch.clamp(1, capacity),
+            slowest: None,
         }
     }
 
@@ -52,6 +55,7 @@ impl Gate {
         // one whose bit is not comes later in the modification order and sees `announced`.
         let mut present = members.fetch_add(0, Ordering::AcqRel);
         let mut slowest = announced.wrapping_sub(capacity);
+        self.slowest = None;
         while present != 0 {
             let bit = present.trailing_zeros();
             present &= present - 1;
@@ -61,10 +65,21 @@ impl Gate {
             let wanted = M::Word::extend(cursor.load(Ordering::Acquire), position);
             if (wanted.wrapping_sub(slowest) as i64) < 0 {
                 slowest = wanted;
+                self.slowest = Some((bit, wanted));
             }
         }
         self.open_until = slowest.wrapping_add(capacity);
         self.is_open(position)
+    }
+
+    /// Whether the member that held the writer up at the last look has not moved its cursor since: for those who spin, as it
+    /// disturbs nobody else. One that left or died may still hold the gate here: look in earnest now and then.
+    #[inline]
+    pub(super) fn is_held<M: Memory>(&self, memory: &M) -> bool {
+        self.slowest.is_some_and(|(bit, wanted)| {
+            // Relaxed: whoever goes on looks again.
+            memory.cursor(bit).is_some_and(|cursor| M::Word::distance(cursor.load(Ordering::Relaxed), wanted) == 0)
+        })
     }
 }
 

@@ -198,6 +198,13 @@ impl<M: WordMemory<Word: Rmw>> WordWriter<M> {
         Self::resume(memory, batch as u64, Gate::admit::<M>)
     }
 
+    /// Whether the member that held the writer up when it last found the ring full has not moved since. Cheaper than another
+    /// attempt, for those who spin; but a member that is gone may seem not to move.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.gate.is_held(&self.memory)
+    }
+
     /// The member that holds the writer up, if one does.
     pub fn slowest_member(&self) -> Option<u32> {
         super::gate::slowest_member(&self.memory, self.next)

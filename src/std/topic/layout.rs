@@ -229,8 +229,9 @@ pub(super) struct WaitPage {
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// First position still wanted, in a lossless topic; see `Memory::cursor`.
-    pub(super) cursor: AtomicU64,
+    /// First position still wanted, in a lossless topic; see `Memory::cursor`. On a line that changes with it alone: a
+    /// publisher that waits for room looks at it again and again.
+    pub(super) cursor: CachePadded<AtomicU64>,
     /// Position of the next message to receive, for people to read.
     pub(super) position: AtomicU64,
     /// Messages lost so far, for people to read.
@@ -260,8 +261,9 @@ const _: () = {
     assert!(offset_of!(WriterPage, clock) == 208);
     assert!(offset_of!(WriterPage, rejected) == 232);
     assert!(size_of::<WaitPage>() == 128);
-    assert!(size_of::<Entry>() == 64);
-    assert!(size_of::<SubscriberPages>() == 65 * 64);
+    assert!(size_of::<Entry>() == 128);
+    assert!(offset_of!(Entry, position) == 64);
+    assert!(size_of::<SubscriberPages>() == 129 * 64);
     assert!(size_of::<FrameHeader<AtomicU64>>() == 128);
     assert!(offset_of!(FrameHeader<AtomicU64>, length) == 24);
     assert!(offset_of!(FrameHeader<AtomicU64>, pins) == 64);

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::layout::{CLOSED, Overflow, SlotKind, Timestamps};
 use super::message::{Message, Payload, bytes_of};
@@ -599,17 +599,23 @@ impl WritingEnd {
         let mut spin = self.spin;
         let mut room = Err(error);
         spin.until(|| {
-            room = self.has_room();
+            if !self.is_held() {
+                room = self.has_room();
+            }
             room != Err(WriteError::Full)
         });
         self.spin = spin;
         if room.is_ok() {
             return Ok(());
         }
+        let began = Instant::now();
         loop {
             let ticket = self.region.wait_page().space.prepare();
             match self.look_for_room(WriteError::Full) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.spin.slept(began.elapsed());
+                    return Ok(());
+                }
                 Err(WriteError::Full) => self.tell_of_skipped_slots(),
                 Err(error) => return Err(self.refuse(error)),
             }
@@ -660,6 +666,13 @@ impl WritingEnd {
 
     fn has_room(&mut self) -> Result<(), WriteError> {
         self.slot().map(drop)
+    }
+
+    fn is_held(&self) -> bool {
+        match &self.writer {
+            Writer::Words(writer, _) => writer.is_held(),
+            Writer::Frames(writer) => writer.is_held(),
+        }
     }
 
     fn slowest_member(&self) -> Option<u32> {

@@ -539,7 +539,7 @@ impl View {
     fn cursor(&self, bit: u32) -> Option<&AtomicU64> {
         // SAFETY: as for the writer's page.
         let entry = unsafe { self.subscribers.as_ref() }.entries.get(bit as usize)?;
-        Some(&entry.cursor)
+        Some(&entry.cursor.0)
     }
 }
 
