@@ -34,12 +34,15 @@ impl Mapping {
         present: bool,
     ) -> Result<Self, Errno> {
         let flags = if present { MapFlags::SHARED | MapFlags::POPULATE } else { MapFlags::SHARED };
+        // Writable from the start, its pages are gone through once, not twice.
+        let is_writable = writable.contains(&(0..len));
+        let protection = if is_writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this program.
-        let start = unsafe { mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, flags, file, 0)? };
+        let start = unsafe { mm::mmap(std::ptr::null_mut(), len, protection, flags, file, 0)? };
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
         let mapping = Mapping { start, len };
         for part in writable {
-            if part.start >= part.end || part.end > len {
+            if is_writable || part.start >= part.end || part.end > len {
                 continue;
             }
             // SAFETY: the range lies within the mapping, to which nobody else has a pointer yet.

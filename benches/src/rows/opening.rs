@@ -39,10 +39,10 @@ pub fn rows() -> Vec<Row> {
             .target("conduit words", "first", None, AtMost(1e6))
             .target("conduit words", "files", None, AtMost(1.0))
             .target("conduit words", "fds", None, AtMost(2.0)),
-        open("opening, 256 x 4 KiB", "as above, with 1 MiB of payload")
-            .cell("conduit frames", opening::<512, 256, Frames>)
-            .cell("ringfire", opening::<512, 256, Ringfire>)
-            .cell("iceoryx2", opening::<512, 256, Iceoryx2>)
+        open("opening, 256 x 3832 B", "as above, with as much payload as fits into a region of 1 MiB")
+            .cell("conduit frames", opening::<479, 256, Frames>)
+            .cell("ringfire", opening::<479, 256, Ringfire>)
+            .cell("iceoryx2", opening::<479, 256, Iceoryx2>)
             .target("conduit frames", "first", None, AtMost(1e6))
             .target("conduit frames", "files", None, AtMost(1.0))
             .target("conduit frames", "fds", None, AtMost(2.0)),
