@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use loom::sync::mpsc::{Receiver, Sender, channel};
 use loom::thread;
 
-use crate::core::ring::EventCount;
+use crate::core::ring::{EventCount, Notifier};
 use crate::model;
 
 #[derive(Clone)]
@@ -134,13 +134,13 @@ fn a_sleeper_is_woken_by_each_of_two_publishers() {
 /// `membarrier`, which makes the publisher run a fence wherever it is between two of its instructions. That it does so
 /// at this or that place is enumerated: at `place` the publisher waits to be asked, runs the fence, and says so.
 struct Membarrier {
-    asks: Sender<()>,
+    asks: Sender<bool>,
     done: Receiver<()>,
 }
 
 struct Interrupted {
     place: usize,
-    asked: Receiver<()>,
+    asked: Receiver<bool>,
     says: Sender<()>,
 }
 
@@ -151,16 +151,20 @@ fn membarrier(place: usize) -> (Membarrier, Interrupted) {
 }
 
 impl Membarrier {
-    fn call(&self) {
-        self.asks.send(()).unwrap();
+    fn call(self) {
+        self.asks.send(true).unwrap();
         self.done.recv().unwrap();
+    }
+
+    /// Lets the publisher go on.
+    fn never(self) {
+        self.asks.send(false).unwrap();
     }
 }
 
 impl Interrupted {
     fn here(&self, place: usize) {
-        if place == self.place {
-            self.asked.recv().unwrap();
+        if place == self.place && self.asked.recv().unwrap() {
             fence(Ordering::SeqCst);
             self.says.send(()).unwrap();
         }
@@ -198,4 +202,76 @@ fn without_fence_and_barrier_a_wake_up_is_lost() {
     one_change(1, |count| {
         count.notify_unfenced();
     });
+}
+
+/// When a sleeper that is killed leaves its note, which is reason to run the fence.
+#[derive(Clone, Copy, PartialEq)]
+enum Note {
+    Never,
+    Before,
+    Meanwhile,
+}
+
+/// A publisher that makes two changes and turns from eliding its fence to running it, or the other way round, in between; a
+/// sleeper that waits for one of them.
+fn fence_that_changes(starts_elided: bool, note: Note, awaited: usize) {
+    const NOWHERE: usize = 5;
+    for place in 0..=NOWHERE {
+        model(if note == Note::Meanwhile { 3 } else { 2 }, move || {
+            let shared = Shared::new();
+            let elided = Arc::new(AtomicU32::new(0));
+            let mut notifier = Notifier::new(&elided, true);
+            if starts_elided {
+                notifier.notify(shared.count(), &elided);
+                assert_eq!(elided.load(Ordering::Relaxed), 1);
+            }
+            if note == Note::Before {
+                shared.count().prepare();
+            }
+            let noting = (note == Note::Meanwhile).then(|| {
+                let shared = shared.clone();
+                thread::spawn(move || _ = shared.count().prepare())
+            });
+            let (barrier, interrupted) = membarrier(place);
+            let publishing = {
+                let (shared, elided) = (shared.clone(), elided.clone());
+                thread::spawn(move || {
+                    for change in 0..2 {
+                        interrupted.here(2 * change);
+                        shared.change(change);
+                        interrupted.here(2 * change + 1);
+                        notifier.notify(shared.count(), &elided);
+                    }
+                    interrupted.here(4);
+                })
+            };
+            let ticket = shared.count().prepare();
+            match (elided.load(Ordering::Relaxed) != 0, place) {
+                (false, NOWHERE) => {}
+                (false, _) => barrier.never(),
+                // The barrier takes effect somewhere: in the other runs.
+                (true, NOWHERE) => {
+                    noting.into_iter().for_each(|thread| thread.join().unwrap());
+                    return publishing.join().unwrap();
+                }
+                (true, _) => barrier.call(),
+            }
+            let ticket = (!shared.sees(awaited)).then_some(ticket);
+            publishing.join().unwrap();
+            noting.into_iter().for_each(|thread| thread.join().unwrap());
+            shared.must_be_woken(ticket);
+        });
+    }
+}
+
+#[test]
+fn a_publisher_that_comes_to_run_its_fence_loses_no_wake_up() {
+    for note in [Note::Never, Note::Before, Note::Meanwhile] {
+        (0..2).for_each(|awaited| fence_that_changes(true, note, awaited));
+    }
+}
+
+#[test]
+fn a_publisher_that_comes_to_elide_its_fence_loses_no_wake_up() {
+    (0..2).for_each(|awaited| fence_that_changes(false, Note::Never, awaited));
 }

@@ -253,3 +253,64 @@ fn a_frame_that_is_held_and_received_costs_a_skip_and_no_message() {
         assert_eq!(reader.lost, 0);
     });
 }
+
+/// A member that reads what it is lent beside a writer that goes round the ring.
+fn lend_beside_writer(start: Start, joins_late: bool) {
+    model(2, move || {
+        let ring = Frames::lossless(2);
+        // SAFETY: the only writer.
+        let mut writer = unsafe { FrameWriter::new(ring.clone(), 1) };
+        publish_frame(&mut writer, 1).unwrap();
+        // SAFETY: the only reader.
+        let join = |ring: &Frames| CheckedFrames::new(unsafe { FrameReader::join(ring.clone(), 0, start, 1) });
+        let early = (!joins_late).then(|| join(&ring));
+        let writing = thread::spawn(move || {
+            for _ in 0..3 {
+                let _ = publish_frame(&mut writer, 1);
+            }
+            writer
+        });
+        let mut reader = early.unwrap_or_else(|| join(&ring));
+        for _ in 0..2 {
+            reader.lend();
+        }
+        let mut writer = writing.join().unwrap();
+        while reader.read() != Err(ReadError::Empty) {}
+        reader.drain_after_one_more(&mut writer);
+        assert!(reader.lost == 0 || joins_late, "a member lost a message");
+    });
+}
+
+#[test]
+fn a_frame_that_is_lent_without_a_pin_is_never_written_while_it_is_read() {
+    lend_beside_writer(Start::Oldest, false);
+    lend_beside_writer(Start::Oldest, true);
+}
+
+#[test]
+fn a_frame_before_the_promise_is_lent_under_a_pin() {
+    lend_beside_writer(Start::Sequence(0), true);
+}
+
+/// Why the cursor moves behind a message only after it was read.
+#[test]
+#[should_panic]
+fn a_frame_that_is_read_after_it_was_lent_may_be_written_meanwhile() {
+    model(2, || {
+        let ring = Frames::lossless(2);
+        // SAFETY: the only writer.
+        let mut writer = unsafe { FrameWriter::new(ring.clone(), 1) };
+        publish_frame(&mut writer, 1).unwrap();
+        // SAFETY: the only reader.
+        let mut reader = unsafe { FrameReader::join(ring.clone(), 0, Start::Oldest, 1) };
+        let writing = thread::spawn(move || {
+            for _ in 0..2 {
+                let _ = publish_frame(&mut writer, 1);
+            }
+        });
+        if let Some(pin) = reader.lend_ready(|pin| pin) {
+            ring.cell(pin.index).with(|_| ());
+        }
+        writing.join().unwrap();
+    });
+}

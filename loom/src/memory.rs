@@ -7,8 +7,8 @@ use loom::cell::UnsafeCell;
 
 use crate::core::atomic::{AtomicU64, Ordering, Rmw, Word};
 use crate::core::ring::{
-    Control, FrameHeader, FrameMemory, FrameReader, FrameWriter, Memory, ReadError, WordMemory, WordReader, WordWriter,
-    WriteError,
+    Control, FrameHeader, FrameMemory, FrameReader, FrameWriter, Memory, Pin, ReadError, WordMemory, WordReader,
+    WordWriter, WriteError,
 };
 
 /// What the members of a lossless ring share with its writer.
@@ -299,11 +299,8 @@ impl CheckedFrames {
         let result = self.reader.pin();
         match &result {
             Ok(pin) => {
-                let next = self.next.unwrap_or(pin.sequence);
-                assert_eq!(pin.sequence, next + pin.lost, "a hole, a duplicate or a wrong count");
                 assert_eq!(pin.length, 8);
-                self.next = Some(pin.sequence + 1);
-                self.lost += pin.lost;
+                self.took(pin.sequence, pin.lost);
             }
             Err(ReadError::Lapped(lost)) => {
                 self.next = self.next.map(|next| next + lost);
@@ -323,6 +320,25 @@ impl CheckedFrames {
         held.check();
         self.reader.unpin(held.index);
         Ok(held.sequence)
+    }
+
+    /// One attempt to read the next message while it is lent, if it is there.
+    pub fn lend(&mut self) -> Option<u64> {
+        let memory = self.reader.memory().clone();
+        let read = |pin: Pin| {
+            Held { memory, index: pin.index, sequence: pin.sequence, stamped: pin.timestamp }.check();
+            pin
+        };
+        let pin = self.reader.lend_ready(read)?;
+        self.took(pin.sequence, pin.lost);
+        Some(pin.sequence)
+    }
+
+    fn took(&mut self, sequence: u64, lost: u64) {
+        let next = self.next.unwrap_or(sequence);
+        assert_eq!(sequence, next + lost, "a hole, a duplicate or a wrong count");
+        self.next = Some(sequence + 1);
+        self.lost += lost;
     }
 
     /// Publishes one more message and reads what is left. With it comes the count of all that was lost.

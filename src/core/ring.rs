@@ -45,6 +45,8 @@ pub use super::atomic::{CachePadded, Native, Rmw, Word};
 pub use super::plain::Plain;
 #[cfg(any(loom, target_has_atomic = "32"))]
 pub use event::EventCount;
+#[cfg(any(loom, feature = "std"))]
+pub use event::Notifier;
 #[cfg(feature = "std")]
 pub(crate) use frames::unpin;
 pub use frames::{FrameReader, FrameWriter, Pin, sweep_pins};

@@ -80,3 +80,68 @@ impl EventCount {
         &self.wake
     }
 }
+
+/// The publisher's side of an [`EventCount`]: runs the fence itself while sleepers come often, and has each of them run a
+/// process-wide barrier in its place (Linux `membarrier`) once it has notified nobody for a while.
+///
+/// Which of the two it is, a word tells that it shares with the sleepers: `elided`, written by the one publisher, 1 while
+/// sleepers must run a barrier between [`EventCount::prepare`] and the look that follows. They load it (Relaxed) in between.
+#[cfg(any(loom, feature = "std"))]
+#[derive(Debug)]
+pub struct Notifier {
+    elided: bool,
+    /// Whether the sleepers' barriers reach this publisher.
+    can_elide: bool,
+    /// How often it has notified since it last found a sleeper, while it runs the fence.
+    quiet: u32,
+}
+
+#[cfg(any(loom, feature = "std"))]
+impl Notifier {
+    /// After how many notifications of nobody the fence costs more than it saves.
+    const QUIET: u32 = if cfg!(loom) { 1 } else { 4096 };
+
+    /// A publisher that has not published yet. Whether an earlier one ran the fence does not matter: a sleeper that still
+    /// believes it did not runs a barrier too many.
+    pub fn new(elided: &AtomicU32, can_elide: bool) -> Self {
+        elided.store(0, Ordering::Relaxed);
+        Notifier { elided: false, can_elide, quiet: Self::QUIET - 1 }
+    }
+
+    /// As [`EventCount::notify`].
+    #[inline(always)]
+    pub fn notify(&mut self, event: &EventCount, elided: &AtomicU32) -> bool {
+        let found = if self.elided { event.notify_unfenced() } else { event.notify() };
+        if found {
+            self.run_fence(elided);
+        } else if !self.elided {
+            self.quiet += 1;
+            if self.quiet >= Self::QUIET {
+                self.elide_fence(elided);
+            }
+        }
+        found
+    }
+
+    #[cold]
+    fn run_fence(&mut self, elided: &AtomicU32) {
+        self.quiet = 0;
+        if self.elided {
+            self.elided = false;
+            // Relaxed: whether or not a sleeper loads this, the announcement before it in program order has met the sleeper's
+            // in `asleep`. What comes after has a fence.
+            elided.store(0, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn elide_fence(&mut self, elided: &AtomicU32) {
+        self.quiet = 0;
+        if self.can_elide {
+            self.elided = true;
+            elided.store(1, Ordering::Relaxed);
+            // A sleeper that loads 0 after this store announced itself before this fence, so that this publisher will see it.
+            fence(Ordering::SeqCst);
+        }
+    }
+}

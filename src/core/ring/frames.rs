@@ -361,14 +361,12 @@ impl<M: FrameMemory> FrameReader<M> {
         // The pin is a full barrier on many targets: the first line of the payload may travel meanwhile.
         prefetch_for_read(memory.payload(index));
         self.set_pin(header).ok()?;
-        if header.stamp.load(Ordering::Relaxed) == ready {
-            if let Some(pin) = self.accept(position, index) {
-                self.advance();
-                return Some(pin);
-            }
+        let pin = if header.stamp.load(Ordering::Relaxed) == ready { self.accept(position, index) } else { None };
+        match pin {
+            Some(_) => self.advance(),
+            None => self.unpin(index),
         }
-        self.unpin(index);
-        None
+        pin
     }
 
     /// Lends the next message to `read`, in place, for as long as that call takes, if it is there. If not,

@@ -11,8 +11,8 @@ use super::options::PublisherOptions;
 use super::region::{FrameView, Region, WordView, system_error};
 use super::takeover::take_topic;
 use super::{Error, Geometry, MAX_READERS, Schema};
-use crate::core::atomic::{Ordering, fence};
-use crate::core::ring::{FrameWriter, WordWriter, WriteError};
+use crate::core::atomic::Ordering;
+use crate::core::ring::{FrameWriter, Notifier, WordWriter, WriteError};
 use crate::std::futex::{self, Deadline, Spin, barrier};
 use crate::std::shm;
 
@@ -36,7 +36,8 @@ struct WritingEnd {
     writer: Writer,
     region: Region,
     timestamps: Timestamps,
-    fence: Fence,
+    /// Tells sleepers of messages.
+    notifier: Notifier,
     /// The timestamp from which on the clock pair is due.
     clock_due: u64,
     /// The position from which on skipped slots are a reason to look for dead subscribers.
@@ -301,46 +302,6 @@ impl DerefMut for Loan<'_, [u8]> {
     }
 }
 
-/// Who runs the fence between a message and the look at the sleepers: the publisher, or each sleeper in its place
-/// (`membarrier`, which interrupts the publisher). The publisher does while sleepers come often, and elides it once it has
-/// published for a while without waking anybody.
-///
-/// Either change is safe: see [`insert`](Fence::insert) and [`elide_if_quiet`](Fence::elide_if_quiet).
-#[derive(Debug)]
-struct Fence {
-    elided: bool,
-    /// Whether barriers of other processes reach this one.
-    can_elide: bool,
-    /// How often the publisher has published since it last woke somebody, while it runs the fence.
-    quiet: u32,
-}
-
-impl Fence {
-    /// After how many messages (or batches) that woke nobody the fence costs more than it saves.
-    const QUIET: u32 = 4096;
-
-    /// From now on the publisher runs the fence.
-    #[cold]
-    fn insert(&mut self, region: &Region) {
-        // Release: pairs with the sleeper's Acquire load. One that sees 0, and so runs no barrier, sees what was published
-        // without a fence before; what comes after has one.
-        region.writer_page().fence_elided.store(0, Ordering::Release);
-        (self.elided, self.quiet) = (false, 0);
-    }
-
-    /// Counts a message that woke nobody; after enough of them, sleepers run the fence.
-    #[inline(always)]
-    fn elide_if_quiet(&mut self, region: &Region) {
-        self.quiet = self.quiet.saturating_add(1);
-        if self.quiet >= Self::QUIET && self.can_elide {
-            region.writer_page().fence_elided.store(1, Ordering::Relaxed);
-            // A sleeper that saw the old value announced itself before this fence, so this publisher will see it.
-            fence(Ordering::SeqCst);
-            self.elided = true;
-        }
-    }
-}
-
 /// How long to wait for room.
 #[derive(Clone, Copy)]
 enum Patience {
@@ -366,9 +327,7 @@ impl WritingEnd {
             }
         };
         let page = region.writer_page();
-        // It may have been 1: a sleeper that still sees that runs a barrier too many.
-        page.fence_elided.store(0, Ordering::Relaxed);
-        let fence = Fence { elided: false, can_elide: barrier::register(), quiet: Fence::QUIET - 1 };
+        let notifier = Notifier::new(&page.fence_elided, barrier::register());
         page.pid.store(std::process::id(), Ordering::Relaxed);
         page.clock.renew();
         page.epoch.fetch_add(1, Ordering::AcqRel);
@@ -376,7 +335,7 @@ impl WritingEnd {
         let end = WritingEnd {
             writer,
             timestamps: geometry.timestamps,
-            fence,
+            notifier,
             clock_due: futex::now().saturating_add(1_000_000_000),
             sweep_due: 0,
             swept_skips: 0,
@@ -469,16 +428,8 @@ impl WritingEnd {
             }
         }
         let messages = &self.region.wait_page().messages;
-        if self.fence.elided {
-            if messages.notify_unfenced() {
-                futex::wake_all(messages.word());
-                self.fence.insert(&self.region);
-            }
-        } else if messages.notify() {
+        if self.notifier.notify(messages, &self.region.writer_page().fence_elided) {
             futex::wake_all(messages.word());
-            self.fence.quiet = 0;
-        } else {
-            self.fence.elide_if_quiet(&self.region);
         }
         if timestamp >= self.clock_due {
             self.clock_due = timestamp.saturating_add(1_000_000_000);

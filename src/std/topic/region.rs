@@ -242,9 +242,8 @@ impl Region {
         let messages = &self.wait_page().messages;
         let ticket = messages.prepare();
         // A publisher without a fence: run one on its behalf. If that fails a wake-up may be missed, so look often.
-        // Acquire: pairs with the Release store of a publisher that no longer elides its fence. One that begins to after
-        // this look runs a fence first, and sees the sleeper.
-        let fenced = self.writer_page().fence_elided.load(Ordering::Acquire) == 0 || barrier::run();
+        // Relaxed: see `Notifier`.
+        let fenced = self.writer_page().fence_elided.load(Ordering::Relaxed) == 0 || barrier::run();
         let limit = (!fenced).then(|| Deadline::after(Duration::from_millis(10)));
         Sleep { word: messages.word(), ticket, limit }
     }
