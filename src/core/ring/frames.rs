@@ -402,6 +402,12 @@ impl<M: FrameMemory> FrameReader<M> {
         if header.pins.fetch_or(mine, Ordering::Acquire) & mine == 0 { Ok(()) } else { Err(ReadError::TooManySamples) }
     }
 
+    /// Has the next message tell of messages that [`ReadError::Lapped`] told of in vain.
+    #[inline]
+    pub fn tell_later(&mut self, lost: u64) {
+        self.expected = self.expected.map(|expected| expected.wrapping_sub(lost));
+    }
+
     /// Finds out why there was no message, and goes on behind what is skipped or lost. `Ok`: look again.
     ///
     /// # Errors

@@ -33,7 +33,8 @@ impl<M: WordMemory> WordWriter<M> {
     }
 
     fn resume(memory: M, batch: u64, admit: fn(&mut Gate, &M, u64) -> bool) -> Self {
-        let mut next = memory.control().head.load_acquire();
+        // Relaxed: who makes a new writer knows that the last one is done, and so sees what it wrote.
+        let mut next = memory.control().head.load(Ordering::Relaxed);
         // The last writer may have died between messages and their head, which is less than a lap; at most one lap, as
         // the memory may be corrupt. A slot that it left busy was never readable: it is written again, which leaves no hole.
         for _ in 0..memory.capacity() {
@@ -394,6 +395,12 @@ impl<M: WordMemory> WordReader<M> {
     #[inline(always)]
     fn take_lost(&mut self) -> u64 {
         if self.lost == 0 { 0 } else { ::core::mem::take(&mut self.lost) }
+    }
+
+    /// Has the next message tell of messages that [`ReadError::Lapped`] told of in vain.
+    #[inline]
+    pub fn tell_later(&mut self, lost: u64) {
+        self.lost = self.lost.wrapping_add(lost);
     }
 
     /// Finds out why there was no message, and goes on behind what is lost. `Ok`: look again.

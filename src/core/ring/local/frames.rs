@@ -7,8 +7,9 @@ use ::core::ops::{Deref, DerefMut};
 use super::super::frames::unpin;
 use super::super::{
     CachePadded, Control, FrameHeader, FrameMemory, FrameReader, FrameWriter, Memory, Native, Ordering, Plain,
-    ReadError, Rmw, Start, Word, WriteError,
+    ReadError, Rmw, Start, Tries, Word, WriteError,
 };
+use super::words::{Received, bytes_of};
 use super::{Once, check, native, unused_stamp};
 
 /// `N` slots (a power of two) of `T`, read in place by up to `R` readers; one writer.
@@ -202,6 +203,20 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingWriter<'a, T, N, R> 
         Ok(loan.commit())
     }
 
+    /// Copies messages into slots in order; readers that poll see each one at once, joiners count on the last. Returns how many
+    /// were published: all, unless the ring is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`loan`](FrameRingWriter::loan), if not even the first could be published.
+    #[inline]
+    pub fn publish_batch(&mut self, messages: &[T]) -> Result<usize, WriteError> {
+        match self.0.publish_batch(&mut messages.iter().map(bytes_of), 0) {
+            (0, Some(error)) => Err(error),
+            (count, _) => Ok(count),
+        }
+    }
+
     /// How many positions were skipped because a reader held the slot.
     pub fn skips(&self) -> u64 {
         self.0.skips()
@@ -285,14 +300,54 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingReader<'a, T, N, R> 
     pub fn read(&mut self) -> Result<FrameSample<'a, T, N, R>, ReadError> {
         let ring = self.reader.memory().0;
         let bit = self.reader.bit();
-        let handles = &ring.handles[bit as usize];
-        // Only this reader adds, so the bound holds although samples may be dropped elsewhere at the same time.
-        if Word::load(handles, Ordering::Relaxed) > u64::from(self.samples) {
+        self.check_samples()?;
+        let pin = self.reader.pin()?;
+        Rmw::fetch_add(&ring.handles[bit as usize], 1, Ordering::Relaxed);
+        Ok(FrameSample { ring, bit, index: pin.index, sequence: pin.sequence, lost: pin.lost })
+    }
+
+    /// Lends up to `limit` messages to `each`, in place, one after the other; returns how many there were. Fewer if nothing
+    /// more is published. Cheaper than one [`read`](FrameRingReader::read) each: in a lossless ring it takes no pin.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::TooManySamples`] if this reader's samples are all in use.
+    #[inline]
+    pub fn read_batch(&mut self, limit: usize, mut each: impl FnMut(Received<&T>)) -> Result<usize, ReadError> {
+        self.check_samples()?;
+        let ring = self.reader.memory().0;
+        let mut tries = Tries::default();
+        let mut count = 0;
+        while count < limit {
+            let lent = self.reader.lend_ready(|pin| {
+                // SAFETY: the writer leaves the slot alone until this call returns; T is valid for every bit pattern.
+                let message = unsafe { &*Slots(ring).payload(pin.index).cast::<T>() };
+                each(Received::new(message, pin.sequence, pin.lost));
+            });
+            match lent {
+                Some(()) => count += 1,
+                None => match self.reader.find_out(&mut tries) {
+                    Ok(()) => {}
+                    Err(ReadError::Lapped(lost)) => {
+                        self.reader.tell_later(lost);
+                        break;
+                    }
+                    Err(_) => break,
+                },
+            }
+        }
+        Ok(count)
+    }
+
+    /// Only this reader adds to its samples, so the bound holds although some may be dropped elsewhere at the same time.
+    #[inline]
+    fn check_samples(&self) -> Result<(), ReadError> {
+        let handles = &self.reader.memory().0.handles[self.reader.bit() as usize];
+        // Acquire: pairs with the AcqRel of a sample that was dropped: its slot was let go before.
+        if Word::load(handles, Ordering::Acquire) > u64::from(self.samples) {
             return Err(ReadError::TooManySamples);
         }
-        let pin = self.reader.pin()?;
-        Rmw::fetch_add(handles, 1, Ordering::Relaxed);
-        Ok(FrameSample { ring, bit, index: pin.index, sequence: pin.sequence, lost: pin.lost })
+        Ok(())
     }
 
     /// How many positions are published and not read yet.

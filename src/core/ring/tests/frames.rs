@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::super::super::atomic::{AtomicU32, AtomicU64};
 use super::super::{
     Found, FrameMemory, FrameObserver, FrameReader, FrameWriter, Glance, Memory, Ordering, Pin, ReadError, Rmw, Start,
-    WriteError, find, sweep_member, sweep_pins,
+    Tries, WriteError, find, sweep_member, sweep_pins,
 };
 use super::alloc;
 use super::memory::{LENGTH, READERS, Ring, Shape, message};
@@ -73,6 +73,14 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 fn shape() -> impl Strategy<Value = Shape> {
     (0..5u32, proptest::sample::select(&STARTS[..]), prop_oneof![Just(0), any::<u64>()], any::<bool>())
         .prop_map(|(log, start, base, lossless)| Shape { capacity: 1 << log, start, base, lossless })
+}
+
+/// What becomes of a message that was received.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Keep,
+    LetGo,
+    Lend,
 }
 
 struct Reader<W: Rmw> {
@@ -216,8 +224,33 @@ impl<W: Rmw> World<W> {
         }
     }
 
+    /// One attempt to have the next message lent. The pin it returns is over.
+    fn lend(&self, reader: &mut Reader<W>) -> Result<Pin, ReadError> {
+        let mut tries = Tries::default();
+        loop {
+            let position = reader.reader.position();
+            let kept = reader.promised.is_some_and(|promised| W::distance(position, promised) >= 0);
+            let bit = reader.reader.bit();
+            let lent = reader.reader.lend_ready(|pin| {
+                let pinned = self.ring.header(pin.index).pins.load(Ordering::Relaxed) >> bit & 1 == 1;
+                assert_eq!(pinned, !kept, "a pin that is not needed, or one that is");
+                let cursor = self.ring.cursor(bit).unwrap().load(Ordering::Relaxed);
+                assert!(
+                    pinned || W::distance(cursor, position) <= 0,
+                    "the writer was told before the message was read"
+                );
+                self.check_payload(&pin, self.number(pin.sequence));
+                pin
+            });
+            match lent {
+                Some(pin) => return Ok(pin),
+                None => reader.reader.find_out(&mut tries)?,
+            }
+        }
+    }
+
     /// One attempt to receive; returns whether there was a message.
-    fn read(&mut self, bit: usize, keep: bool) -> bool {
+    fn read(&mut self, bit: usize, how: How) -> bool {
         let Some(mut reader) = self.readers[bit].take() else { return false };
         let held = self.held();
         let there = |n: Option<i64>| n.is_some_and(|n| held.iter().any(|&(_, other)| other == n));
@@ -227,7 +260,7 @@ impl<W: Rmw> World<W> {
         let stamp = self.ring.stamp(position as usize & (self.shape.capacity - 1)).load(Ordering::Relaxed);
         let lapped = matches!(find::<W>(stamp, position), Found::Later(_));
         let glance = reader.reader.glance();
-        let result = reader.reader.pin();
+        let result = if how == How::Lend { self.lend(&mut reader) } else { reader.reader.pin() };
         assert!(glance != Glance::Idle || result == Err(ReadError::Empty));
         match &result {
             Ok(pin) => {
@@ -240,8 +273,10 @@ impl<W: Rmw> World<W> {
                 assert!(reader.held.iter().all(|(other, _)| other.index != pin.index), "two samples of one slot");
                 reader.there |= promised;
                 reader.next = Some(n + 1);
-                reader.held.push((*pin, n));
-                self.check_payload(pin, n);
+                if how != How::Lend {
+                    reader.held.push((*pin, n));
+                    self.check_payload(pin, n);
+                }
             }
             Err(ReadError::Empty) => {
                 let missed = held.iter().any(|&(p, n)| {
@@ -258,7 +293,7 @@ impl<W: Rmw> World<W> {
         }
         assert_eq!(reader.reader.next_sequence().map(|sequence| self.number(sequence)), reader.next);
         // Held samples stay, whatever is received and let go after them.
-        if reader.held.len() > HELD || (result.is_ok() && !keep) {
+        if reader.held.len() > HELD || (result.is_ok() && how == How::LetGo) {
             let last = reader.held.pop().expect("a sample that was just received");
             reader.reader.unpin(last.0.index);
         }
@@ -311,11 +346,11 @@ fn a_reader_holds_what_it_reads_and_learns_what_it_lost<W: Rmw>(shape: Shape, ba
             Op::TakeOver => world.take_over(batch),
             Op::Join(bit, from) => world.join(bit, from, batch, stride),
             Op::Read(bit, keep) => {
-                world.read(bit, keep);
+                world.read(bit, if keep { How::Keep } else { How::LetGo });
             }
             Op::ReadMany(bit, count) => {
                 for _ in 0..count {
-                    world.read(bit, false);
+                    world.read(bit, How::Lend);
                 }
             }
             Op::Drop(bit, which) => {
@@ -351,13 +386,13 @@ fn a_reader_holds_what_it_reads_and_learns_what_it_lost<W: Rmw>(shape: Shape, ba
     for _ in 0..2 {
         for bit in 0..READERS as usize {
             world.let_go(bit);
-            while world.read(bit, false) {}
+            while world.read(bit, How::LetGo) {}
         }
     }
     world.put().expect("nobody holds a slot, and all have been received");
     for bit in 0..READERS as usize {
         for _ in 0..5 {
-            world.read(bit, false);
+            world.read(bit, How::LetGo);
         }
         if let Some(Reader { next: Some(next), .. }) = world.readers[bit] {
             assert!(next >= world.count, "published and never told of");

@@ -1,12 +1,14 @@
 //! Words slots against a vector of what was published.
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
-use proptest::collection::vec;
+use proptest::collection;
 use proptest::prelude::*;
 
 use super::super::super::atomic::{AtomicU32, AtomicU64};
-use super::super::{Glance, Memory, Meta, Ordering, ReadError, Rmw, Start, Word, WordReader, WordWriter, WriteError};
+use super::super::{
+    Glance, Memory, Meta, Ordering, ReadError, Rmw, Start, Tries, Word, WordReader, WordWriter, WriteError,
+};
 use super::alloc;
 use super::memory::{LENGTH, READERS, Ring, Shape, message, padded};
 use super::numbers::STARTS;
@@ -52,7 +54,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => (reader(), 1..20usize).prop_map(|(reader, count)| Op::ReadMany(reader, count)),
         1 => reader().prop_map(Op::Leave),
     ];
-    vec(op, 1..80)
+    collection::vec(op, 1..80)
 }
 
 fn shape(lossless: bool) -> impl Strategy<Value = Shape> {
@@ -133,6 +135,29 @@ fn read_and_check<W: Word>(reader: &mut WordReader<Ring<W>>, plain: &Plain) -> R
     Ok((n, lost))
 }
 
+/// Reads a batch of up to `limit` messages, and says why it was not more.
+fn read_batch<W: Word>(
+    reader: &mut WordReader<Ring<W>>,
+    limit: usize,
+) -> (Vec<(Meta, [u8; LENGTH])>, Option<ReadError>) {
+    let mut read = Vec::new();
+    let mut tries = Tries::default();
+    loop {
+        let before = read.len();
+        let count = reader.read_batch::<[u8; LENGTH]>(limit - before, LENGTH, |copy, meta| {
+            // SAFETY: all of it was written.
+            read.push((meta, unsafe { copy.assume_init() }));
+        });
+        assert_eq!(read.len() - before, count);
+        if read.len() == limit {
+            return (read, None);
+        }
+        if let Err(error) = reader.find_out(&mut tries) {
+            return (read, Some(error));
+        }
+    }
+}
+
 fn put<W: Word>(writer: &mut WordWriter<Ring<W>>, n: i64) {
     writer.claim().unwrap();
     writer.put(&message(n as u64), n as u64 * 3);
@@ -183,19 +208,33 @@ fn a_reader_gets_each_message_once_or_learns_how_many_it_lost<W: Word>(shape: Sh
                 }
                 readers[index] = Some((reader, n));
             }
-            Op::Read(index) | Op::ReadMany(index, _) => {
+            Op::Read(index) => {
                 let Some((reader, n)) = &mut readers[index] else { continue };
-                let times = if let Op::ReadMany(_, times) = *op { times } else { 1 };
-                for _ in 0..times {
+                let (expected, next) = plain.read(*n);
+                assert_eq!(reader.is_ready(), *n < plain.count);
+                assert_eq!(reader.lag(), (plain.count - *n).max(0) as u64);
+                assert_eq!(reader.glance() == Glance::Ready, plain.holds(*n));
+                assert!(reader.glance() != Glance::Idle || *n >= plain.count);
+                assert_eq!(read_and_check(reader, &plain), expected);
+                *n = next;
+                assert!(expected != Err(ReadError::Empty) || reader.glance() == Glance::Idle);
+            }
+            Op::ReadMany(index, limit) => {
+                let Some((reader, n)) = &mut readers[index] else { continue };
+                let (read, end) = read_batch(reader, limit);
+                for (meta, bytes) in &read {
                     let (expected, next) = plain.read(*n);
-                    assert_eq!(reader.is_ready(), *n < plain.count);
-                    assert_eq!(reader.lag(), (plain.count - *n).max(0) as u64);
-                    assert_eq!(reader.glance() == Glance::Ready, plain.holds(*n));
-                    assert!(reader.glance() != Glance::Idle || *n >= plain.count);
-                    assert_eq!(read_and_check(reader, &plain), expected);
+                    assert_eq!(expected, Ok((W::distance(meta.sequence, plain.sequence(0)), meta.lost)));
+                    assert_eq!(bytes[..], padded(next as u64 - 1)[..LENGTH]);
+                    assert_eq!(meta.timestamp, W::truncate((next - 1) as u64 * 3));
                     *n = next;
-                    assert!(expected != Err(ReadError::Empty) || reader.glance() == Glance::Idle);
                 }
+                if read.len() < limit {
+                    let (expected, next) = plain.read(*n);
+                    assert_eq!(expected.err(), end);
+                    *n = next;
+                }
+                assert!(same::<W>(reader.next_sequence(), plain.sequence(*n)));
             }
             Op::Leave(index) => readers[index] = None,
         }
@@ -300,35 +339,40 @@ fn a_member_loses_nothing_and_a_full_ring_destroys_nothing<W: Rmw>(
             }
             Op::Read(index) | Op::ReadMany(index, _) => {
                 let Some(member) = &mut members[index] else { continue };
-                let times = if let Op::ReadMany(_, times) = *op { times } else { 1 };
-                for _ in 0..times {
-                    let mut target = [0; LENGTH];
-                    let shared = member.shared;
-                    match member.reader.read(&mut target) {
-                        Ok(meta) => {
-                            let n = W::distance(meta.sequence, plain.sequence(0));
-                            assert_eq!(n, member.next + meta.lost as i64);
-                            // Before the promise it gets what is still there.
-                            assert!(meta.lost == 0 || n <= member.promised, "a member lost a message");
-                            assert_eq!(target[..], padded(n as u64));
-                            member.next = n + 1;
-                            if member.next - member.shared >= member.stride.min(capacity) {
-                                member.shared = member.next;
-                            }
-                        }
-                        Err(error) => {
-                            if let ReadError::Lapped(lost) = error {
-                                member.next += lost as i64;
-                                assert!(member.next <= member.promised, "a member lost a message");
-                            } else {
-                                assert_eq!(error, ReadError::Empty);
-                            }
-                            assert!(member.next >= plain.count, "a message that is there was not found");
-                            member.shared = member.shared.max(member.next);
-                        }
+                let (read, end) = if let Op::ReadMany(_, limit) = *op {
+                    read_batch(&mut member.reader, limit)
+                } else {
+                    let mut bytes = [0; LENGTH];
+                    match member.reader.read(&mut bytes) {
+                        Ok(meta) => (vec![(meta, bytes)], None),
+                        Err(error) => (Vec::new(), Some(error)),
                     }
-                    assert_eq!(member.reader.take_moved(), member.shared != shared);
+                };
+                let shared = member.shared;
+                for (meta, bytes) in read {
+                    let n = W::distance(meta.sequence, plain.sequence(0));
+                    assert_eq!(n, member.next + meta.lost as i64);
+                    // Before the promise it gets what is still there.
+                    assert!(meta.lost == 0 || n <= member.promised, "a member lost a message");
+                    assert_eq!(bytes[..], padded(n as u64)[..LENGTH]);
+                    member.next = n + 1;
+                    if member.next - member.shared >= member.stride.min(capacity) {
+                        member.shared = member.next;
+                    }
                 }
+                if let Some(error) = end {
+                    if let ReadError::Lapped(lost) = error {
+                        member.next += lost as i64;
+                        assert!(member.next <= member.promised, "a member lost a message");
+                    } else {
+                        assert_eq!(error, ReadError::Empty);
+                    }
+                    assert!(member.next >= plain.count, "a message that is there was not found");
+                    member.shared = member.shared.max(member.next);
+                }
+                let cursor = ring.cursor(index as u32).unwrap().load(Ordering::Relaxed);
+                assert_eq!(W::distance(cursor, shape.start), member.shared);
+                assert_eq!(member.reader.take_moved(), member.shared != shared);
             }
             Op::Leave(index) => {
                 if let Some(mut member) = members[index].take() {
