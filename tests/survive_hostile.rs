@@ -240,8 +240,8 @@ fn corrupt(file: &File, len: u64, noise: &mut Noise) {
     let at = match noise.below(6) {
         0 => PAGE + 8 * noise.below(32),
         1 => 2 * PAGE + 8 * noise.below(16),
-        2 => 3 * PAGE + 8 * noise.below(65 * 8),
-        _ => 5 * PAGE + 8 * noise.below((len - 5 * PAGE) / 8),
+        2 => 3 * PAGE + 8 * noise.below(129 * 8),
+        _ => 6 * PAGE + 8 * noise.below((len - 6 * PAGE) / 8),
     };
     let mut old = [0; 8];
     file.read_exact_at(&mut old, at).unwrap();

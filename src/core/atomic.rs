@@ -6,9 +6,13 @@
 #[cfg(all(not(loom), target_has_atomic = "64"))]
 pub use ::core::sync::atomic::AtomicU64;
 #[cfg(not(loom))]
-pub use ::core::sync::atomic::{AtomicU32, Ordering, fence};
+pub use ::core::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// The model checker has no compiler to keep from reordering.
+#[cfg(loom)]
+pub fn compiler_fence(_: Ordering) {}
 
 /// An atomic word that the two ends of a ring share.
 ///

@@ -135,7 +135,7 @@ unsafe extern "C" fn prepare() {
         return;
     }
     let guard = files();
-    // Fails only if the thread is being torn down; the child then closes what the list held a moment ago.
+    // Fails only if the thread is being torn down; the child then looks whether the list happens to be free.
     let _ = HELD.try_with(|held| *held.borrow_mut() = Some(guard));
 }
 
@@ -145,18 +145,22 @@ unsafe extern "C" fn parent() {
 
 unsafe extern "C" fn child() {
     match HELD.try_with(|held| held.borrow_mut().take()) {
-        Ok(Some(mut files)) => {
-            GENERATION.fetch_add(1, Ordering::Relaxed);
-            for &file in files.iter() {
-                // SAFETY: the child's copy of a descriptor that its inherited handle will not use again.
-                unsafe { libc::close(file) };
-            }
-            files.clear();
-        }
+        Ok(Some(files)) => leave_behind(files),
         // The second time.
         Ok(None) => {}
-        Err(_) => {
-            GENERATION.fetch_add(1, Ordering::Relaxed);
-        }
+        Err(_) => match FILES.try_lock() {
+            Ok(files) => leave_behind(files),
+            // Another thread of the parent had the list: nothing in it can be believed.
+            Err(_) => _ = GENERATION.fetch_add(1, Ordering::Relaxed),
+        },
+    }
+}
+
+/// Closes the parent's files and has inherited handles know that they are.
+fn leave_behind(mut files: MutexGuard<'_, Vec<RawFd>>) {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    for file in files.drain(..) {
+        // SAFETY: the child's copy of a descriptor that its inherited handle will not use again.
+        unsafe { libc::close(file) };
     }
 }

@@ -1,6 +1,6 @@
 //! Sleeping until something is published, without a lost wake-up and without a call when nobody sleeps.
 
-use super::super::atomic::{AtomicU32, Ordering, fence};
+use super::super::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 
 /// An eventcount: a word to sleep on and a note that somebody does.
 ///
@@ -59,6 +59,8 @@ impl EventCount {
     /// [`notify`](EventCount::notify) for a publisher whose sleepers run a barrier on its behalf.
     #[inline(always)]
     pub fn notify_unfenced(&self) -> bool {
+        // The barrier meets the program as it is compiled: the change must stay in front of this load.
+        compiler_fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) == 0 {
             return false;
         }

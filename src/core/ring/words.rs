@@ -424,6 +424,15 @@ impl<M: WordMemory> WordReader<M> {
             }
             // It is there by now.
             Found::Ready => tries.another(),
+            Found::Later(_) if found & 3 == 0 => {
+                // No message was ever here: the reader stands before the first.
+                let head = M::Word::extend(self.memory.control().head.load_acquire(), position);
+                let first = first_ready(&self.memory, head).unwrap_or(head);
+                // Corrupt memory must not lead back.
+                self.next = if first.wrapping_sub(position) as i64 > 0 { first } else { position.wrapping_add(1) };
+                self.lost = self.lost.wrapping_add(self.next.wrapping_sub(position));
+                tries.another_lap()
+            }
             Found::Later(seen) => {
                 self.next = resume_after_lap(&self.memory, position, seen, self.cursor.as_ref());
                 // Corrupt memory can make any loss up: it must not overflow.

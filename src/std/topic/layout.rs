@@ -111,7 +111,8 @@ impl Geometry {
         if self.slots == SlotKind::Words && self.max_len > MAX_WORDS_LEN {
             return Err(format!("Words slots hold up to {MAX_WORDS_LEN} bytes, not {}", self.max_len));
         }
-        if self.max_len > MAX_FILE || u64::from(self.capacity) * self.stride() > MAX_FILE {
+        let slots = || u64::from(self.capacity).checked_mul(self.stride());
+        if self.max_len > MAX_FILE || slots().is_none_or(|bytes| bytes > MAX_FILE) {
             return Err(format!("{} messages of {} bytes are more than a topic can hold", self.capacity, self.max_len));
         }
         Ok(())
@@ -151,8 +152,8 @@ fn invalid(option: &'static str, reason: String) -> Error {
     Error::InvalidOption { option, reason }
 }
 
-/// What precedes a message in CDR: little-endian XCDR1, no options.
-pub(super) const CDR_HEADER: [u8; 4] = [0, 1, 0, 0];
+/// What precedes a message in CDR: XCDR1 in the byte order of this machine, no options.
+pub(super) const CDR_HEADER: [u8; 4] = [0, cfg!(target_endian = "little") as u8, 0, 0];
 
 /// The first bytes of the file, written once at creation. Integers in native byte order, which `endian` tells.
 #[repr(C)]
@@ -272,10 +273,12 @@ const _: () = {
 /// Tells layouts apart that the version number doesn't.
 pub(super) const LAYOUT: u64 = {
     let mut hash = Fnv::new();
-    hash.write(b"header writer wait subscribers headers slots schema");
+    hash.write(b"header writer wait subscribers headers slots schema; words: stamp timestamp payload, packed");
     hash.write(&(size_of::<Header>() as u64).to_le_bytes());
     hash.write(&(size_of::<WriterPage>() as u64).to_le_bytes());
+    hash.write(&(size_of::<WaitPage>() as u64).to_le_bytes());
     hash.write(&(size_of::<Entry>() as u64).to_le_bytes());
+    hash.write(&(size_of::<FrameHeader<AtomicU64>>() as u64).to_le_bytes());
     hash.write(&(MAX_READERS as u64).to_le_bytes());
     hash.finish()
 };
@@ -312,7 +315,7 @@ impl Parts {
         let headers = part(if frames { capacity * size_of::<FrameHeader<AtomicU64>>() as u64 } else { 0 })?;
         // Frames: a line for the CDR header of slot 0; those of the others fit behind the payload before.
         let lead = if frames { 64 } else { 0 };
-        let slots = part(lead + capacity * geometry.stride())?;
+        let slots = part(capacity.checked_mul(geometry.stride())?.checked_add(lead)?)?;
         let schema = part(schema_len as u64)?;
         let len = usize::try_from(end.next_multiple_of(page as u64)).ok()?;
         isize::try_from(len).ok()?;

@@ -79,8 +79,8 @@ pub const fn inline_words(size: usize) -> usize {
     if size <= MAX_INLINE { size.div_ceil(8) } else { 0 }
 }
 
-/// Room for the copy of a small message.
-pub trait Inline: Copy + Send + Sync + 'static {
+/// Room for the copy of a small message: an array of `u64`.
+pub trait Inline: sealed::Room + Copy + Send + Sync + 'static {
     /// Bytes of room.
     const LEN: usize;
 }
@@ -89,7 +89,15 @@ impl<const N: usize> Inline for [u64; N] {
     const LEN: usize = N * 8;
 }
 
+/// What it holds, aligned as messages are: a `u64` is not on every target.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aligned<T>(pub(super) T);
+
 mod sealed {
+    pub trait Room {}
+    impl<const N: usize> Room for [u64; N] {}
+
     pub trait Sealed {}
     impl<T: super::Message> Sealed for T {}
     impl Sealed for [u8] {}

@@ -180,7 +180,7 @@ impl Observer {
         &self.region.schema
     }
 
-    /// Whether the topic has a live publisher.
+    /// Whether the topic has a live publisher. Meaningless in a forked child, where this handle cannot know.
     pub fn publisher(&self) -> WriterState {
         writer_state(&self.region)
     }

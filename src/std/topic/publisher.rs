@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use super::layout::{CLOSED, Overflow, SlotKind, Timestamps};
-use super::message::{Message, Payload, bytes_of};
+use super::message::{Aligned, Message, Payload, bytes_of};
 use super::options::PublisherOptions;
 use super::region::{FrameView, Region, WordView, system_error};
 use super::takeover::take_topic;
@@ -52,7 +52,7 @@ struct WritingEnd {
 #[derive(Debug)]
 enum Writer {
     /// With room for a message on loan, which is copied when it is committed.
-    Words(WordWriter<WordView>, Vec<u64>),
+    Words(WordWriter<WordView>, Vec<Aligned<u64>>),
     Frames(FrameWriter<FrameView>),
 }
 
@@ -73,10 +73,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
 
     pub(super) fn open_with(topic: &str, options: PublisherOptions<T>) -> Result<Self, Error> {
         let wanted = options.wanted(topic)?;
-        let region = take_topic(&wanted, options.permissions, options.any_owner)?;
-        if options.memory_lock {
-            region.lock_in_memory()?;
-        }
+        let region = take_topic(&wanted, options.permissions, options.any_owner, options.memory_lock)?;
         Ok(Publisher { end: WritingEnd::new(region), payload: PhantomData })
     }
 
@@ -209,11 +206,14 @@ impl Publisher<[u8]> {
     pub fn publish_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Result<usize, Error> {
         let geometry = *self.geometry();
         let mut misfit = None;
-        let mut fitting = messages.into_iter().map_while(|message| {
+        let mut messages = messages.into_iter();
+        let mut fitting = || {
+            let message = messages.next()?;
             misfit = (!geometry.fits(message.len())).then_some(message.len());
             misfit.is_none().then_some(message)
-        });
-        let count = self.end.send_batch(&mut fitting)?;
+        };
+        let next = fitting();
+        let count = self.end.send_batch(&mut OneAhead { next, rest: fitting })?;
         match misfit {
             Some(len) if count == 0 => Err(self.end.bad_len(len)),
             _ => Ok(count),
@@ -230,6 +230,27 @@ impl Publisher<[u8]> {
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_, [u8]>, Error> {
         let data = self.end.claim(len, Patience::OfTopic)?;
         Ok(Loan { end: &mut self.end, data, len, payload: PhantomData })
+    }
+}
+
+/// Messages of which the next is known, so that nobody waits for room when there is none.
+struct OneAhead<M, F> {
+    next: Option<M>,
+    rest: F,
+}
+
+impl<M, F: FnMut() -> Option<M>> Iterator for OneAhead<M, F> {
+    type Item = M;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<M> {
+        let next = self.next.take()?;
+        self.next = (self.rest)();
+        Some(next)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        if self.next.is_some() { (1, None) } else { (0, Some(0)) }
     }
 }
 
@@ -321,7 +342,7 @@ impl WritingEnd {
             match geometry.slots {
                 SlotKind::Words => Writer::Words(
                     WordWriter::with_gate(WordView(view), batch),
-                    vec![0; (geometry.max_len as usize).div_ceil(8)],
+                    vec![Aligned(0); (geometry.max_len as usize).div_ceil(8)],
                 ),
                 SlotKind::Frames => Writer::Frames(FrameWriter::new(FrameView(view), batch)),
             }
@@ -374,14 +395,15 @@ impl WritingEnd {
         let timestamp = self.timestamp();
         let mut total = 0;
         loop {
-            let (count, end) = match &mut self.writer {
+            let before = self.next_sequence();
+            // Also if the iterator panics: what was published by then is there, and whoever sleeps has to hear of it.
+            let told = Told { end: self, before, timestamp };
+            let (count, end) = match &mut told.end.writer {
                 Writer::Words(writer, _) => writer.publish_batch(messages, timestamp),
                 Writer::Frames(writer) => writer.publish_batch(messages, timestamp),
             };
+            drop(told);
             total += count;
-            if count > 0 {
-                self.tell(timestamp);
-            }
             match end {
                 None => return Ok(total),
                 Some(error) => match self.wait_for_room(error, Patience::OfTopic) {
@@ -666,6 +688,23 @@ impl WritingEnd {
             if self.region.entry(bit).samples.load(Ordering::Acquire) != 0 {
                 self.region.sweep_if_dead(bit);
             }
+        }
+    }
+}
+
+/// A batch of which sleepers are told when it ends, one way or another.
+struct Told<'e> {
+    end: &'e mut WritingEnd,
+    /// The sequence before it.
+    before: u64,
+    timestamp: u64,
+}
+
+impl Drop for Told<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.end.next_sequence() != self.before {
+            self.end.finish(self.timestamp);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A topic's file, mapped: creating it, opening it, and who may replace it.
 
 use std::mem::size_of;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::layout::{
 use super::name::Name;
 use super::schema::Schema;
 use super::{Error, Geometry, Overflow};
+use crate::core::atomic::Word;
 use crate::core::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::core::ring::{
     Control, FrameHeader, FrameMemory, FrameWriter, Memory, WordMemory, WordWriter, sweep_member, sweep_pins,
@@ -61,7 +62,7 @@ impl Region {
             .ok_or_else(|| Error::InvalidOption { option: "depth", reason: "the region is too large to map".into() })?;
         let len = parts.len;
         let file = shm::create_unnamed(mode, len as u64).map_err(system("create"))?;
-        let lock_file = shm::reopen(file.as_fd()).map_err(system("create"))?;
+        let lock_file = UnsharedFile::new(shm::reopen(file.as_fd()).map_err(system("create"))?);
         // Nobody else can open an unnamed file, so the byte is free.
         lock::try_lock(lock_file.as_fd(), lock::WRITER).map_err(system("lock"))?;
         let header = Header::new(geometry, schema, &name.domain, &name.topic, page, len);
@@ -93,8 +94,7 @@ impl Region {
             topic: name.topic.clone(),
             created: header.created,
         };
-        let file = UnsharedFile::new(lock_file);
-        Ok(Region { name: name.clone(), parsed, schema: schema.clone(), stat, view, mapping, file })
+        Ok(Region { name: name.clone(), parsed, schema: schema.clone(), stat, view, mapping, file: lock_file })
     }
 
     /// Gives a created region its name. `false` if there is a topic of that name.
@@ -212,7 +212,7 @@ impl Region {
     /// Whether another region has taken the name, or will.
     #[inline]
     pub(super) fn is_superseded(&self) -> bool {
-        self.writer_page().state.load(Ordering::Acquire) & SUPERSEDED != 0
+        self.writer_page().state.load_acquire() & u64::from(SUPERSEDED) != 0
     }
 
     /// Whether a region has the name that this one lost, or something that keeps whoever follows it from going on.
@@ -253,7 +253,17 @@ impl Region {
     pub(super) fn copy_payload(&self, slot: usize, target: &mut [u8]) -> bool {
         let at = self.parsed.parts.slot_0 + slot * self.view.stride;
         let len = target.len();
-        matches!(pread(self.file(), target, at as u64), Ok(read) if read == len)
+        let mut done = 0;
+        // One call copies 2 GiB at most.
+        while done < len {
+            match pread(self.file(), &mut target[done..], (at + done) as u64) {
+                Ok(0) => return false,
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Clears what the last owner of `bit` left. The caller holds the bit's lock byte.
@@ -332,7 +342,7 @@ pub(super) struct Sleep<'a> {
 /// An open file that carries a topic's name, before anything in it was believed.
 pub(super) struct Candidate {
     name: Name,
-    lock_file: OwnedFd,
+    lock_file: UnsharedFile,
     stat: Stat,
 }
 
@@ -340,7 +350,7 @@ impl Candidate {
     /// Opens the file of this name. `None` if there is none.
     pub(super) fn open(name: &Name, access: Access, any_owner: bool) -> Result<Option<Self>, Error> {
         let lock_file = match shm::open(name.path(), access) {
-            Ok(file) => file,
+            Ok(file) => UnsharedFile::new(file),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(corrupt(name, "it is no regular file".into())),
             Err(source) => return Err(system_error("open", name, source)),
@@ -436,20 +446,22 @@ impl Candidate {
             Role::Publisher => writable.push(all),
             Role::Subscriber => {
                 writable.extend([pages(&parts.wait), pages(&parts.subscribers), pages(&parts.headers)]);
-                if cfg!(not(target_pointer_width = "64")) && parsed.geometry.slots == SlotKind::Words {
-                    // A 64-bit load may need a store on 32-bit targets.
-                    writable.extend([pages(&parts.slots), pages(&parts.writer)]);
-                }
             }
             Role::Observer => writable.push(pages(&parts.wait)),
             Role::Onlooker => {}
+        }
+        if cfg!(not(target_pointer_width = "64")) && matches!(role, Role::Subscriber | Role::Observer) {
+            // A 64-bit load may need a store there.
+            writable.extend([pages(&parts.writer), pages(&parts.subscribers), pages(&parts.headers)]);
+            if parsed.geometry.slots == SlotKind::Words {
+                writable.push(pages(&parts.slots));
+            }
         }
         // Who only looks does so at a few pages of topics that may be large, or not what they say they are.
         let present = matches!(role, Role::Publisher | Role::Subscriber);
         let mapping = Mapping::new(map_file.as_fd(), parts.len, &writable, present).map_err(failed)?;
         let view = View::new(&mapping, &parsed.geometry, parts);
-        let file = UnsharedFile::new(self.lock_file);
-        Ok(Some(Region { name: self.name, parsed, schema, stat: self.stat, view, mapping, file }))
+        Ok(Some(Region { name: self.name, parsed, schema, stat: self.stat, view, mapping, file: self.lock_file }))
     }
 }
 
@@ -560,7 +572,7 @@ unsafe impl Memory for WordView {
     }
     #[inline(always)]
     fn stamp(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: the first word of a slot, aligned to 64.
+        // SAFETY: the first word of a slot, aligned to 8.
         unsafe { &*self.0.slot(index).cast() }
     }
     fn members(&self) -> Option<&AtomicU64> {

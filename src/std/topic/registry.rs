@@ -141,7 +141,6 @@ fn look_at(region: &Region) -> TopicInfo {
     let head = page.ring.head.load(Ordering::Relaxed);
     let published = match geometry.slots {
         SlotKind::Words => WordReader::new(WordView(view), Start::New).next_sequence(),
-        // SAFETY: no payload is read.
         SlotKind::Frames => FrameObserver::new(FrameView(view), Start::New).next_sequence().unwrap_or_default(),
     };
     let subscribers = (0..MAX_READERS.min(geometry.subscribers))

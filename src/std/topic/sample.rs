@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::hold::Hold;
-use super::message::Payload;
+use super::message::{Aligned, Payload};
 use super::region::FrameView;
 use crate::core::ring::{FrameMemory, Meta, Pin, unpin};
 
@@ -17,7 +17,7 @@ use crate::core::ring::{FrameMemory, Meta, Pin, unpin};
 /// the sample is dropped. On a topic with Words slots the sample is a copy. Samples may be kept, sent to other threads,
 /// and outlive their subscriber. In a forked child a sample is only good while the parent keeps its own.
 pub struct Sample<T: Payload + ?Sized> {
-    copy: MaybeUninit<T::Inline>,
+    copy: MaybeUninit<Aligned<T::Inline>>,
     place: Place,
     len: usize,
     sequence: u64,
@@ -32,7 +32,7 @@ enum Place {
     /// In the sample itself.
     Inline,
     /// In a boxed slice, as it is too long for that.
-    Heap(NonNull<u64>),
+    Heap(NonNull<Aligned<u64>>),
     /// Where the publisher wrote it, pinned.
     Slot { hold: Hold, index: usize },
 }
@@ -44,17 +44,24 @@ unsafe impl<T: Payload + ?Sized> Sync for Sample<T> {}
 
 impl<T: Payload + ?Sized> Sample<T> {
     #[inline(always)]
-    pub(super) fn copied(copy: MaybeUninit<T::Inline>, len: usize, meta: Meta) -> Self {
+    pub(super) fn copied(copy: MaybeUninit<Aligned<T::Inline>>, len: usize, meta: Meta) -> Self {
         Sample::new(Place::Inline, copy, len, meta.sequence, meta.timestamp, meta.lost)
     }
 
-    pub(super) fn on_heap(copy: Box<[u64]>, len: usize, meta: Meta) -> Self {
+    pub(super) fn on_heap(copy: Box<[Aligned<u64>]>, len: usize, meta: Meta) -> Self {
         let place = Place::Heap(NonNull::from(Box::leak(copy)).cast());
         Sample::new(place, MaybeUninit::uninit(), len, meta.sequence, meta.timestamp, meta.lost)
     }
 
     #[inline(always)]
-    fn new(place: Place, copy: MaybeUninit<T::Inline>, len: usize, sequence: u64, timestamp: u64, lagged: u64) -> Self {
+    fn new(
+        place: Place,
+        copy: MaybeUninit<Aligned<T::Inline>>,
+        len: usize,
+        sequence: u64,
+        timestamp: u64,
+        lagged: u64,
+    ) -> Self {
         Sample { place, copy, len, sequence, timestamp, lagged, payload: PhantomData }
     }
 
@@ -180,7 +187,7 @@ impl<T: Payload + ?Sized> Drop for Sample<T> {
 
 /// Frees the copy that [`Sample::on_heap`] took.
 #[inline(never)]
-fn free(copy: NonNull<u64>, len: usize) {
+fn free(copy: NonNull<Aligned<u64>>, len: usize) {
     // SAFETY: it was a box of so many words.
     drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(copy.as_ptr(), len.div_ceil(8))) });
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::hold::Holder;
 use super::layout::{CLOSED, Overflow, SlotKind};
-use super::message::{Inline, MAX_INLINE, Payload};
+use super::message::{Aligned, Inline, MAX_INLINE, Payload};
 use super::name::Name;
 use super::options::{Patience, SubscriberOptions};
 use super::region::{FrameView, Region, Role, WordView, system_error};
@@ -169,7 +169,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// Calls `each` with up to `limit` messages that are there already; returns how many there were. Never waits.
     ///
     /// Much cheaper than one [`try_recv`](Subscriber::try_recv) each: a message is lent for the length of a call, and keeps
-    /// nothing alive. On a lossless topic with Frames slots it is read in place without so much as a pin.
+    /// nothing alive. If `each` forks, the child must not return from it: what is lent is lent to the parent. On a lossless topic with Frames slots it is read in place without so much as a pin.
     ///
     /// # Errors
     ///
@@ -196,7 +196,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         Ok(count)
     }
 
-    /// An iterator over all messages to come, which sleeps between them and ends at the first error.
+    /// An iterator over all messages to come, which sleeps between them and ends at the first error; the next call of
+    /// [`recv`](Subscriber::recv) returns that error again.
     pub fn iter(&mut self) -> impl Iterator<Item = Sample<T>> + '_ {
         std::iter::from_fn(move || self.recv().ok())
     }
@@ -224,7 +225,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         &self.attachment.region.schema
     }
 
-    /// Whether the topic has a live publisher.
+    /// Whether the topic has a live publisher. Meaningless in a forked child, where this handle cannot know.
     pub fn publisher(&self) -> WriterState {
         writer_state(&self.attachment.region)
     }
@@ -253,7 +254,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             Reader::Words(reader) => {
                 let len = word_len::<T>(attachment);
                 if len <= T::Inline::LEN {
-                    let mut copy = MaybeUninit::<T::Inline>::uninit();
+                    let mut copy = MaybeUninit::<Aligned<T::Inline>>::uninit();
                     // SAFETY: the copy has room for `len` bytes.
                     let meta = unsafe { reader.read_ready(copy.as_mut_ptr().cast(), len) }?;
                     attachment.moved(reader.position(), reader.take_moved());
@@ -290,7 +291,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                     each(Received::new(message, Meta { lost: losses.tell(attachment, meta.lost), ..meta }));
                 };
                 let count = if len <= T::Inline::LEN {
-                    reader.read_batch::<T::Inline>(limit, len, |copy, meta| lend(copy.as_ptr().cast(), meta))
+                    reader.read_batch::<Aligned<T::Inline>>(limit, len, |copy, meta| lend(copy.as_ptr().cast(), meta))
                 } else {
                     reader.read_batch::<Longest>(limit, len, |copy, meta| lend(copy.as_ptr().cast(), meta))
                 };
@@ -514,7 +515,7 @@ impl Losses {
 }
 
 /// A copy of whatever a Words slot holds.
-type Longest = [u64; MAX_INLINE / 8];
+type Longest = [Aligned<u64>; MAX_INLINE / 8];
 
 /// The length of the messages of a topic with Words slots.
 #[inline(always)]
@@ -523,8 +524,8 @@ fn word_len<T: Payload + ?Sized>(attachment: &Attachment) -> usize {
 }
 
 /// Copies the next message out of a Words slot, where it is too long for the sample itself.
-fn copy_to_heap(reader: &mut WordReader<WordView>, len: usize) -> Option<(Box<[u64]>, Meta)> {
-    let mut copy: Longest = [0; MAX_INLINE / 8];
+fn copy_to_heap(reader: &mut WordReader<WordView>, len: usize) -> Option<(Box<[Aligned<u64>]>, Meta)> {
+    let mut copy: Longest = [Aligned(0); MAX_INLINE / 8];
     // SAFETY: the copy has room for as much as a Words slot holds, and `len` is no more.
     let meta = unsafe { reader.read_ready(copy.as_mut_ptr().cast(), len) }?;
     Some((copy[..len.div_ceil(8)].into(), meta))

@@ -6,7 +6,13 @@ use super::region::{Candidate, Region, Role};
 use crate::std::shm::Access;
 
 /// Creates the topic, or takes it over, or replaces one of another shape. Returns with the writer's byte taken.
-pub(super) fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> Result<Region, Error> {
+pub(super) fn take_topic(
+    wanted: &Wanted,
+    permissions: u32,
+    any_owner: bool,
+    memory_lock: bool,
+) -> Result<Region, Error> {
+    let prepare = |region: &Region| if memory_lock { region.lock_in_memory() } else { Ok(()) };
     let name = &wanted.name;
     loop {
         let mut first_sequence = 0;
@@ -23,6 +29,7 @@ pub(super) fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> 
                     let fits = parsed.geometry == wanted.geometry && schema == wanted.schema;
                     let Some(region) = candidate.map(Role::Publisher)? else { continue };
                     if fits && !region.is_superseded() {
+                        prepare(&region)?;
                         region.remove_leftover();
                         return Ok(region);
                     }
@@ -36,6 +43,7 @@ pub(super) fn take_topic(wanted: &Wanted, permissions: u32, any_owner: bool) -> 
         }
         // First the new one, which may fail, then the end of the old one.
         let region = Region::create(name, &wanted.geometry, &wanted.schema, permissions, first_sequence)?;
+        prepare(&region)?;
         let named = match replaced {
             Some(replaced) => replaced.make_way(&region)?,
             None => region.link()?,

@@ -40,11 +40,16 @@ struct Slot<T> {
     payload: Payload<T>,
 }
 
-/// Room for a `T`, sized and aligned in whole words.
+/// Room for a `T`. The cell is around all of it, padding too, as words are.
+#[repr(transparent)]
+#[derive(Debug)]
+struct Payload<T>(UnsafeCell<MaybeUninit<WholeWords<T>>>);
+
+/// Sized and aligned in whole words.
 #[cfg_attr(target_pointer_width = "64", repr(C, align(8)))]
 #[cfg_attr(not(target_pointer_width = "64"), repr(C, align(4)))]
 #[derive(Debug)]
-struct Payload<T>(UnsafeCell<MaybeUninit<T>>);
+struct WholeWords<T>(#[allow(dead_code)] T);
 
 // SAFETY: payloads are only touched word by word through atomics, by the ring's protocol.
 unsafe impl<T: Plain, const N: usize> Sync for WordRing<T, N> {}

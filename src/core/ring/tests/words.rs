@@ -425,3 +425,20 @@ proptest! {
         a_member_loses_nothing_and_a_full_ring_destroys_nothing::<AtomicU64>(shape, batch, stride, &ops);
     }
 }
+
+#[test]
+fn a_reader_that_asks_for_what_was_before_the_ring_is_told_with_the_first_message() {
+    let ring = Ring::<AtomicU64>::new(Shape { capacity: 64, start: 0, base: 1000, lossless: false });
+    // SAFETY: the only writer.
+    let mut writer = unsafe { WordWriter::new(ring.clone()) };
+    let mut reader = WordReader::new(ring.clone(), Start::Sequence(900));
+    let mut target = [0; LENGTH];
+    assert_eq!(reader.read(&mut target), Err(ReadError::Lapped(100)));
+    assert_eq!(reader.read(&mut target), Err(ReadError::Empty));
+    let mut late = WordReader::new(ring, Start::Sequence(990));
+    for n in 0..3 {
+        writer.publish(&message(n), n * 3).unwrap();
+    }
+    assert_eq!(reader.read(&mut target).map(|meta| (meta.sequence, meta.lost)), Ok((1000, 0)));
+    assert_eq!(late.read(&mut target).map(|meta| (meta.sequence, meta.lost)), Ok((1000, 10)));
+}
