@@ -292,6 +292,26 @@ fn a_frame_before_the_promise_is_lent_under_a_pin() {
     lend_beside_writer(Start::Sequence(0), true);
 }
 
+#[test]
+fn a_frame_that_was_lent_to_a_member_that_leaves_is_written_after_it_was_read() {
+    model(2, || {
+        let ring = Frames::lossless(2);
+        // SAFETY: the only writer.
+        let mut writer = unsafe { FrameWriter::new(ring.clone(), 1) };
+        publish_frame(&mut writer, 1).unwrap();
+        // SAFETY: the only reader. It tells the writer of its progress late, and so by leaving.
+        let mut reader = CheckedFrames::new(unsafe { FrameReader::join(ring.clone(), 0, Start::Oldest, 2) });
+        let writing = thread::spawn(move || {
+            for _ in 0..2 {
+                let _ = publish_frame(&mut writer, 1);
+            }
+        });
+        reader.lend();
+        reader.reader.leave();
+        writing.join().unwrap();
+    });
+}
+
 /// Why the cursor moves behind a message only after it was read.
 #[test]
 #[should_panic]

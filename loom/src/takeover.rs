@@ -127,6 +127,33 @@ fn a_writer_of_frames_that_dies_among_held_slots_leaves_no_hole_and_no_duplicate
     }
 }
 
+/// In order, so that it is quick; with a reader beside them in the model before.
+#[test]
+fn a_position_that_the_dead_writer_skipped_is_not_used_again() {
+    model_within(Some(1), || {
+        let ring = Frames::new(4);
+        // SAFETY: each bit has one owner.
+        let join = |bit| CheckedFrames::new(unsafe { FrameReader::join(ring.clone(), bit, Start::New, 1) });
+        let (mut reader, mut holder) = (join(0), join(1));
+        // SAFETY: the only writer.
+        let mut writer = unsafe { FrameWriter::new(ring.clone(), 1) };
+        publish_frame(&mut writer, 1).unwrap();
+        let held = holder.pin().unwrap();
+        // One message lies behind the skipped slot, and head before it.
+        assert_eq!(reader.read(), Ok(0));
+        for sequence in 1..5 {
+            fill_frame(&mut writer, 1).unwrap();
+            writer.put(8, 1000 + sequence);
+            assert_eq!(reader.read(), Ok(sequence));
+        }
+        // SAFETY: the only writer that is alive.
+        let mut heir = unsafe { FrameWriter::new(ring.clone(), 1) };
+        holder.reader.unpin(held.index);
+        reader.drain_after_one_more(&mut heir);
+        assert_eq!(reader.lost, 0);
+    });
+}
+
 #[test]
 fn a_writer_that_dies_while_it_steps_over_a_lap_of_held_slots_is_followed() {
     frames(2, 2, 2, |writer| {

@@ -39,14 +39,15 @@ impl<M: FrameMemory> FrameWriter<M> {
     /// No other writer of this memory is in use, nor will be while this one is.
     pub unsafe fn new(memory: M, batch: usize) -> Self {
         let control = memory.control();
-        let head = control.head.load_acquire();
+        // Relaxed, as is all below: who makes a new writer knows that the last one is done, and so sees what it wrote.
+        let head = control.head.load(Ordering::Relaxed);
         let mut next = head;
         // What lies before head was ready or skipped and is never used again, nor is what stands ready or skipped
         // behind it, less than a lap. A slot that the last writer left busy was never readable: it is written again,
         // which leaves no hole.
         for _ in 0..memory.capacity() {
             let index = next as usize & (memory.capacity() - 1);
-            let found = memory.stamp(index).load_acquire();
+            let found = memory.stamp(index).load(Ordering::Relaxed);
             if found != stamp::<M::Word>(next, READY) && found != stamp::<M::Word>(next, SKIPPED) {
                 break;
             }

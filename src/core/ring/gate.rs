@@ -85,12 +85,13 @@ impl Gate {
 
 /// The member whose cursor holds the writer up at `position`: the one to look at when asking who is alive.
 pub(super) fn slowest_member<M: Memory>(memory: &M, position: u64) -> Option<u32> {
-    let mut present = memory.members()?.load(Ordering::Acquire);
+    // Relaxed, as below: a hint whom to look at.
+    let mut present = memory.members()?.load(Ordering::Relaxed);
     let mut slowest = None;
     while present != 0 {
         let bit = present.trailing_zeros();
         present &= present - 1;
-        let behind = position.wrapping_sub(M::Word::extend(memory.cursor(bit)?.load(Ordering::Acquire), position));
+        let behind = position.wrapping_sub(M::Word::extend(memory.cursor(bit)?.load(Ordering::Relaxed), position));
         if slowest.is_none_or(|(_, most)| behind as i64 > most) {
             slowest = Some((bit, behind as i64));
         }
@@ -182,7 +183,7 @@ impl Cursor {
 /// The caller owns `bit`, and the reader that had it before reads no more.
 pub unsafe fn sweep_member<M: Memory<Word: Rmw>>(memory: &M, bit: u32) {
     if let Some(members) = memory.members() {
-        // Release: what was copied out stays before the bit goes; pairs with the RMW in `Gate::admit`.
+        // Release: what was read stays before the bit goes; pairs with the RMW in `Gate::admit`.
         members.fetch_and(!(1 << bit), Ordering::Release);
     }
 }
