@@ -74,11 +74,44 @@ fn a_publisher_that_waits_for_input_or_for_room_can_be_interrupted() {
 
     let options = cli.domain.bytes().depth(4).overflow(conduit::topic::Overflow::Block);
     drop(options.open("full").unwrap());
-    let subscriber = cli.domain.subscriber().open("full").unwrap();
-    let blocked = cli.start(&["pub", "full", "x", "-n", "1000"]);
-    eventually("it waits for room", || conduit::topic::inspect(Some(cli.domain.name()), "full").unwrap().blocked > 0);
-    interrupt(blocked, libc::SIGINT).code(0);
-    assert_eq!(subscriber.publisher(), conduit::topic::WriterState::Closed, "it closed the topic in order");
+    let mut subscriber = cli.domain.subscriber().open("full").unwrap();
+    let look = || conduit::topic::inspect(Some(cli.domain.name()), "full").unwrap();
+    for (round, signal) in [(1, libc::SIGINT), (2, libc::SIGTERM)] {
+        let blocked = cli.start(&["pub", "full", "x", "-n", "1000", "--json"]);
+        eventually("it waits for room", || look().blocked >= round);
+        let ended = interrupt(blocked, signal).code(0).json();
+        let mut received = 0;
+        while subscriber.try_recv().unwrap().is_some() {
+            received += 1;
+        }
+        assert_eq!(ended["published"], received, "what it tells is what it published");
+    }
+    // Nothing was published since the topic is full: with nothing done, that is another exit code.
+    let mut publisher = cli.domain.bytes().depth(4).overflow(conduit::topic::Overflow::Block).open("full").unwrap();
+    while publisher.publish_timeout(b"x", Duration::ZERO).is_ok() {}
+    drop(publisher);
+    let (blocked, rejected) = (look().blocked, look().rejected);
+    let waiting = cli.start(&["pub", "full", "x"]);
+    eventually("it waits for room", || look().blocked > blocked);
+    let ended = interrupt(waiting, libc::SIGINT).code(130);
+    assert_eq!((ended.err.as_str(), look().rejected), ("", rejected));
+}
+
+#[test]
+fn a_publisher_that_finds_room_soon_after_an_interruption_closes_its_topic() {
+    let cli = Cli::new();
+    drop(cli.domain.bytes().depth(4).overflow(conduit::topic::Overflow::Block).open("t").unwrap());
+    let mut subscriber = cli.domain.subscriber().open("t").unwrap();
+    let blocked = cli.start(&["pub", "t", "x", "-n", "1000"]);
+    eventually("it waits for room", || conduit::topic::inspect(Some(cli.domain.name()), "t").unwrap().blocked > 0);
+    blocked.signal(libc::SIGINT);
+    // It may end before it has seen all of these, but not before some.
+    while subscriber.publisher() == conduit::topic::WriterState::Alive {
+        subscriber.recv_timeout(Duration::from_millis(1)).unwrap();
+    }
+    let ended = blocked.end().code(0);
+    assert_eq!(ended.err.matches("published ").count(), 1, "{ended:?}");
+    assert_eq!(subscriber.publisher(), conduit::topic::WriterState::Closed);
 }
 
 /// Whether a process blocks SIGINT.

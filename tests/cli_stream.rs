@@ -4,6 +4,8 @@
 mod cli;
 mod support;
 
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use cli::Cli;
 use conduit::Subscriber;
 use conduit::topic::{Imu, Overflow, Schema, SlotKind, Start, Time, Timestamps, Vector3};
 use serde_json::{Value, json};
+use support::PATIENCE;
 
 const IMU: &str = r#"{"angular_velocity": {"z": 0.1}, "stamp": {"sec": 7}}"#;
 
@@ -300,6 +303,67 @@ fn pub_says_what_is_wrong_with_a_message() {
     fails(&["long", "-"], &format!("short\n{}\n", "x".repeat(5000)), 1, "line 2: a message of 5000 bytes does not fit");
     let _publisher = cli.domain.bytes().open("taken").unwrap();
     fails(&["taken", "x"], "", 1, &format!("already has a publisher (process {})", std::process::id()));
+}
+
+#[test]
+fn pub_waits_for_a_subscriber_that_pauses_and_no_message_counts_as_refused() {
+    let cli = Cli::new();
+    drop(cli.domain.bytes().depth(4).overflow(Overflow::Block).open("t").unwrap());
+    let mut subscriber = cli.domain.subscriber().open("t").unwrap();
+    let publishing = cli.start(&["pub", "t", "x", "-n", "200"]);
+    let figure = |name: &str| cli.run(&["info", "t", "--json"]).code(0).json()[name].as_u64().unwrap();
+    support::eventually("it waits for room", || figure("blocked") > 0);
+    // Long enough for several looks, if it looked now and then.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!((figure("blocked"), figure("rejected")), (1, 0), "it waits once");
+    for sequence in 0..200 {
+        assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().sequence(), sequence);
+    }
+    publishing.end().code(0);
+    assert_eq!(figure("rejected"), 0);
+}
+
+#[test]
+fn pub_is_refused_by_a_full_topic_that_refuses() {
+    let cli = Cli::new();
+    drop(cli.domain.bytes().depth(4).overflow(Overflow::Reject).open("t").unwrap());
+    let mut subscriber = cli.domain.subscriber().open("t").unwrap();
+    let refused = cli.run_with(&["pub", "t", "-"], &"x\n".repeat(200)).code(1);
+    let mut received = 0;
+    while subscriber.try_recv().unwrap().is_some() {
+        received += 1;
+    }
+    let reason = format!("line {}: topic t (domain {}) is full", received + 1, cli.domain.name());
+    assert!(received >= 4 && refused.err.contains(&reason), "{received} received, {refused:?}");
+    let info = cli.run(&["info", "t", "--json"]).code(0).json();
+    assert_eq!((&info["rejected"], &info["blocked"]), (&json!(1), &json!(0)), "once for the message given up");
+    cli.run(&["pub", "t", "there is room again"]).code(0);
+}
+
+#[test]
+fn who_may_not_sleep_on_a_topic_is_told_so() {
+    // SAFETY: takes nothing.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("skipped: needs root, to be another user");
+        return;
+    }
+    let cli = Cli::new();
+    let mut publisher = cli.domain.bytes().permissions(0o644).open("t").unwrap();
+    publisher.publish(b"x").unwrap();
+    for args in [&["echo", "t", "--history", "-n1"][..], &["hz", "t", "--duration", "10ms"]] {
+        assert!(!cli.run(args).err.contains("20 ms"), "{args:?}: root may write it");
+        let mut command = cli.command(args);
+        command.uid(54321).gid(54321).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                eprintln!("skipped: other users may not run the program here");
+                return;
+            }
+            output => output.unwrap(),
+        };
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("t: looking every 20 ms"), "{args:?}: {said}");
+    }
 }
 
 #[test]

@@ -3,7 +3,10 @@
 
 mod support;
 
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +31,13 @@ conduit::message! {
 #[test]
 #[ignore = "a process that the other tests start"]
 fn helper_process() {
-    run_role(&[("hold", hold), ("as_user", as_user), ("wait_for_it", wait_for_it)]);
+    run_role(&[
+        ("hold", hold),
+        ("as_user", as_user),
+        ("wait_for_it", wait_for_it),
+        ("wait_for_its_end", wait_for_its_end),
+        ("open_in_default_domain", open_in_default_domain),
+    ]);
 }
 
 fn publish(publisher: &mut Publisher<[u8]>, count: u64) {
@@ -138,6 +147,34 @@ fn the_domain_comes_from_the_environment_unless_it_is_given() {
     assert_eq!(topic::list(Some(domain.name())).unwrap(), [(domain.name().into(), "env/topic".into())]);
     domain.subscriber().open("env/topic").unwrap();
     process.finish();
+}
+
+/// It is no reason to use the default domain, where nobody would look.
+#[test]
+fn a_domain_from_the_environment_that_is_no_text_is_refused() {
+    let mut command = Process::command("open_in_default_domain", &[]);
+    command.env("CONDUIT_DOMAIN", std::ffi::OsStr::from_bytes(b"robot\xff"));
+    let mut process = Process::spawn("open_in_default_domain", command);
+    for _ in 0..4 {
+        process.expect("robot\u{fffd}");
+    }
+    process.finish();
+}
+
+/// Opens a topic in every way, and says which domain was refused.
+fn open_in_default_domain(_: &[&str]) {
+    let errors = [
+        Publisher::<[u8]>::open("t").map(drop),
+        Subscriber::<[u8]>::open("t").map(drop),
+        topic::Observer::open("t", Start::New).map(drop),
+        topic::inspect(None, "t").map(drop),
+    ];
+    for result in errors {
+        match result {
+            Err(Error::InvalidDomain { domain, .. }) => say(domain),
+            other => say(format!("{other:?}")),
+        }
+    }
 }
 
 #[test]
@@ -290,6 +327,47 @@ fn wait_for_it(args: &[&str]) {
     let mut subscriber = options.open("t").unwrap();
     say("open");
     say(String::from_utf8_lossy(&subscriber.recv().unwrap()));
+}
+
+/// A process that may have no inotify instance, as if all were in use.
+fn unwatched(role: &str, args: &[&str]) -> Option<Process> {
+    let limit = "echo 0 > /proc/sys/user/max_inotify_instances";
+    let start = format!("{limit} && exec \"$0\" \"$@\"");
+    let unshare = ["unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c"];
+    let tried = Command::new(unshare[0]).args(&unshare[1..]).arg(limit).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: cannot forbid inotify here");
+        return None;
+    }
+    let wrapper = [&unshare[..], &[start.as_str()]].concat();
+    Some(Process::spawn(role, Process::wrapped(&wrapper, role, args)))
+}
+
+#[test]
+fn who_waits_without_a_watch_looks_now_and_then() {
+    let domain = Domain::new();
+    for how in ["wait", "forever"] {
+        let Some(mut process) = unwatched("wait_for_it", &[domain.name(), how]) else { return };
+        process.expect("waiting");
+        let mut publisher = domain.bytes().open("t").unwrap();
+        process.expect("open");
+        publisher.publish(b"hello").unwrap();
+        process.expect("hello");
+        process.finish();
+        publisher.remove().unwrap();
+    }
+    let publisher = domain.bytes().open("t").unwrap();
+    let Some(mut process) = unwatched("wait_for_its_end", &[domain.name()]) else { return };
+    process.expect("waiting");
+    drop(publisher);
+    process.expect("gone: true");
+    process.finish();
+}
+
+fn wait_for_its_end(args: &[&str]) {
+    let subscriber = Subscriber::<[u8]>::options().domain(args[0]).open("t").unwrap();
+    say("waiting");
+    say(format!("gone: {}", subscriber.wait_publisher_gone(PATIENCE).unwrap()));
 }
 
 /// The subscriber begins to wait at any point of the creation of its topic.
@@ -571,6 +649,43 @@ fn who_asks_is_woken_when_the_publisher_goes() {
             assert!(start.elapsed() < PATIENCE / 10, "noticed after {:?}", start.elapsed());
             assert_eq!(subscriber.publisher(), if killed { WriterState::Gone } else { WriterState::Closed });
         });
+    }
+}
+
+/// The kernel tells that a dying process's file is closed before it drops the locks, and may leave it at that for long.
+#[test]
+fn a_publisher_whose_lock_goes_late_is_missed_soon_after() {
+    let domain = Domain::new();
+    drop(domain.bytes().open("t").unwrap());
+    let subscriber = domain.subscriber().open("t").unwrap();
+    // What is left of the publisher: an open file with a lock.
+    let open = || std::fs::File::options().read(true).write(true).open(domain.file("t")).unwrap();
+    let dying = open();
+    lock_writer(&dying, libc::F_WRLCK);
+    assert_eq!(subscriber.publisher(), WriterState::Alive);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| subscriber.wait_publisher_gone(PATIENCE).unwrap());
+        thread::sleep(Duration::from_millis(500));
+        // The report, and much later, of which nothing is reported, the lock.
+        drop(open());
+        thread::sleep(Duration::from_millis(1000));
+        assert!(!waiter.is_finished());
+        lock_writer(&dying, libc::F_UNLCK);
+        let start = Instant::now();
+        assert!(waiter.join().unwrap());
+        assert!(start.elapsed() < PATIENCE / 10, "noticed after {:?}", start.elapsed());
+    });
+}
+
+/// Takes the publisher's byte (docs/shm-layout.md), or gives it back.
+fn lock_writer(file: &std::fs::File, kind: i32) {
+    // SAFETY: a C struct of integers, for which zero is a value; the call reads it, for an open file.
+    unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = kind as _;
+        lock.l_start = 64;
+        lock.l_len = 1;
+        assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock), 0);
     }
 }
 

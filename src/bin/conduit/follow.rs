@@ -44,7 +44,14 @@ impl Follow {
                     continue;
                 }
                 match Observer::open_in(&self.domain, topic, start) {
-                    Ok(observer) => opened.push((topic.clone(), observer)),
+                    Ok(observer) => {
+                        if !observer.can_sleep() {
+                            note(format_args!(
+                                "{topic}: looking every 20 ms, as sleeping on it takes the right to write its file"
+                            ));
+                        }
+                        opened.push((topic.clone(), observer));
+                    }
                     Err(Error::NotFound { .. }) => continue,
                     Err(error @ (Error::InvalidTopic { .. } | Error::InvalidDomain { .. })) => return Err(error.into()),
                     Err(error) => {

@@ -82,6 +82,7 @@ enum Command {
 }
 
 /// What is the same for all commands.
+#[derive(Clone)]
 struct Context {
     json: bool,
     /// Checked by whoever opens a topic with it; empty for the default one.

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use conduit::topic::decode::Format;
@@ -172,21 +173,28 @@ pub fn run(args: &Args, context: &Context) -> Result {
         _ => args.count,
     };
     let interval = args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
-    let mut run = Run { published: 0, last: None, line: 0 };
+    let progress = Arc::new(Progress::new(args, context));
+    let stuck = progress.clone();
+    events.last_words(move || {
+        // Nothing can be done about an output that is closed: the command is about to end.
+        let _ = stuck.sum_up(Outcome::Interrupted);
+    });
+    let mut published = 0;
+    let mut line = 0;
     let mut due = Instant::now();
     // Opened for the first message, whose length may be the topic's.
     let mut publisher: Option<Publisher<[u8]>> = None;
     let outcome = loop {
-        if limit.is_some_and(|limit| run.published >= limit) {
+        if limit.is_some_and(|limit| published >= limit) {
             break Outcome::Done;
         }
         let text = match source.next(&mut events)? {
             Next::Text(text) => text,
             Next::End => break Outcome::Done,
-            Next::Interrupted => break run.interrupted(),
+            Next::Interrupted => break interrupted(published),
         };
-        run.line += 1;
-        let bytes = kind.encode(&text).map_err(|failure| run.at_line(args.explain(failure, &kind), &source))?;
+        line += 1;
+        let bytes = kind.encode(&text).map_err(|failure| source.at_line(line, args.explain(failure, &kind)))?;
         let publisher = match &mut publisher {
             Some(publisher) => publisher,
             none => none.insert(open(args, context, &kind, there.as_ref().map(|info| info.geometry), bytes.len())?),
@@ -197,40 +205,66 @@ pub fn run(args: &Args, context: &Context) -> Result {
             }
             due += interval;
         }
-        match send(publisher, &bytes, &events).map_err(|failure| run.at_line(failure, &source))? {
-            Some(sequence) => run.last = Some(sequence),
-            None => break run.interrupted(),
+        if events.is_interrupted() {
+            break interrupted(published);
         }
-        run.published += 1;
+        let sequence = send(publisher, &bytes).map_err(|failure| source.at_line(line, failure))?;
+        published += 1;
+        progress.published(sequence);
         something_was_done();
     };
     drop(publisher);
-    if context.json {
-        print_json(&json!({ "topic": args.topic, "published": run.published, "last_sequence": run.last }))?;
-    } else if outcome != Outcome::Interrupted {
-        let messages = units::several(run.published, "message", "messages");
-        note(format_args!("published {messages} to {}{}", args.topic, context.in_domain()));
-    }
+    progress.sum_up(outcome)?;
     Ok(outcome)
 }
 
+fn interrupted(published: u64) -> Outcome {
+    if published > 0 { Outcome::Done } else { Outcome::Interrupted }
+}
+
+/// How far it is, to be told once: at the end, or by the thread that ends a command which is stuck waiting for room.
+struct Progress {
+    topic: String,
+    context: Context,
+    /// `None` once somebody tells it.
+    run: Mutex<Option<Run>>,
+}
+
+#[derive(Default)]
 struct Run {
     published: u64,
     last: Option<u64>,
-    line: u64,
 }
 
-impl Run {
-    fn interrupted(&self) -> Outcome {
-        if self.published > 0 { Outcome::Done } else { Outcome::Interrupted }
+impl Progress {
+    fn new(args: &Args, context: &Context) -> Self {
+        Progress { topic: args.topic.clone(), context: context.clone(), run: Mutex::new(Some(Run::default())) }
     }
 
-    fn at_line(&self, failure: Failure, source: &Source) -> Failure {
-        match (failure, source) {
-            (Failure::Usage(reason), Source::Lines(_)) => Failure::Usage(format!("line {}: {reason}", self.line)),
-            (Failure::Failed(reason), Source::Lines(_)) => Failure::Failed(format!("line {}: {reason}", self.line)),
-            (failure, _) => failure,
+    fn run(&self) -> MutexGuard<'_, Option<Run>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn published(&self, sequence: u64) {
+        if let Some(run) = &mut *self.run() {
+            *run = Run { published: run.published + 1, last: Some(sequence) };
         }
+    }
+
+    fn sum_up(&self, outcome: Outcome) -> Result<()> {
+        let Some(run) = self.run().take() else {
+            // The other thread is telling it, and ends the process after that.
+            loop {
+                std::thread::park();
+            }
+        };
+        if self.context.json {
+            print_json(&json!({ "topic": self.topic, "published": run.published, "last_sequence": run.last }))?;
+        } else if run.published > 0 || outcome != Outcome::Interrupted {
+            let messages = units::several(run.published, "message", "messages");
+            note(format_args!("published {messages} to {}{}", self.topic, self.context.in_domain()));
+        }
+        Ok(())
     }
 }
 
@@ -271,28 +305,18 @@ fn like(options: PublisherOptions<[u8]>, geometry: &Geometry) -> PublisherOption
         .samples((geometry.samples / geometry.subscribers).max(1))
 }
 
-/// Publishes, waiting for the subscribers of a lossless topic. `None` if interrupted meanwhile.
-fn send(publisher: &mut Publisher<[u8]>, bytes: &[u8], events: &Events) -> Result<Option<u64>> {
-    // A wait in the library does not end with a signal: this is how often it is asked whether there was one.
-    const PATIENCE: Duration = Duration::from_millis(40);
-    let given = publisher.geometry().timestamps == Timestamps::Given;
-    loop {
-        if events.is_interrupted() {
-            return Ok(None);
-        }
-        let result = match given {
-            true => publisher.publish_at(bytes, crate::hz::monotonic_now()),
-            false => publisher.publish_timeout(bytes, PATIENCE),
-        };
-        match result {
-            Ok(sequence) => return Ok(Some(sequence)),
-            Err(Error::TimedOut { .. }) => {}
-            Err(error @ (Error::TooLong { .. } | Error::WrongLength { .. })) => {
-                return Err(Failure::Failed(format!("{error} (--max-len)")));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// Publishes as the topic says: one with `Overflow::Block` waits for its subscribers as long as it takes. Such a wait does
+/// not end with a signal; [`Events`] ends the process. Waits that end by themselves, to be begun anew, would each count as
+/// a message that was refused.
+fn send(publisher: &mut Publisher<[u8]>, bytes: &[u8]) -> Result<u64> {
+    let result = match publisher.geometry().timestamps {
+        Timestamps::Given => publisher.publish_at(bytes, crate::hz::monotonic_now()),
+        _ => publisher.publish(bytes),
+    };
+    result.map_err(|error| match error {
+        Error::TooLong { .. } | Error::WrongLength { .. } => Failure::Failed(format!("{error} (--max-len)")),
+        error => error.into(),
+    })
 }
 
 /// Where messages come from.
@@ -325,6 +349,15 @@ impl Source {
             Some(text) => Some(Source::Text(text.into())),
             None => None,
         })
+    }
+
+    /// Says at which line something went wrong, if there are lines.
+    fn at_line(&self, line: u64, failure: Failure) -> Failure {
+        match (failure, self) {
+            (Failure::Usage(reason), Source::Lines(_)) => Failure::Usage(format!("line {line}: {reason}")),
+            (Failure::Failed(reason), Source::Lines(_)) => Failure::Failed(format!("line {line}: {reason}")),
+            (failure, _) => failure,
+        }
     }
 
     fn next(&mut self, events: &mut Events) -> Result<Next> {

@@ -165,7 +165,7 @@ pub enum Error {
         topic: String,
     },
     /// The system refused.
-    #[error("cannot {action} {path}: {source}{}", hint(source))]
+    #[error("cannot {action} {path}: {source}{}", hint(action, source))]
     System {
         /// What was tried.
         action: &'static str,
@@ -176,15 +176,42 @@ pub enum Error {
     },
 }
 
-/// What to do about the errors that people meet.
-fn hint(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC) => " (/dev/shm is full: make the topic smaller, run `conduit clean`, or enlarge /dev/shm)",
-        Some(libc::EACCES | libc::EPERM) => {
+/// The `action` of inotify's calls, whose errors mean other limits than those of files.
+pub(super) const WATCH: &str = "watch for";
+
+/// What to do about the errors that people meet, which depends on what was tried.
+fn hint(action: &str, error: &io::Error) -> &'static str {
+    match (action, error.raw_os_error()) {
+        (WATCH, Some(libc::EMFILE)) => " (raise fs.inotify.max_user_instances, or the limit on open files)",
+        (WATCH, Some(libc::ENOSPC)) => " (raise fs.inotify.max_user_watches)",
+        (WATCH, Some(libc::EACCES | libc::EPERM)) => " (a sandbox may forbid inotify)",
+        (_, Some(libc::ENOSPC)) => {
+            " (/dev/shm is full: make the topic smaller, run `conduit clean`, or enlarge /dev/shm)"
+        }
+        (_, Some(libc::EACCES | libc::EPERM)) => {
             " (whose topic is it? its publisher sets who may open it with `permissions`)"
         }
-        Some(libc::EMFILE | libc::ENFILE) => " (raise the limit on open files)",
-        Some(libc::ENOMEM) => " (no memory left to map or lock: see `ulimit -l`)",
+        (_, Some(libc::EMFILE | libc::ENFILE)) => " (raise the limit on open files)",
+        (_, Some(libc::ENOMEM)) => " (no memory left to map or lock: see `ulimit -l`)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_depends_on_what_was_tried() {
+        let text = |action, code| {
+            let source = io::Error::from_raw_os_error(code);
+            Error::System { action, path: "/dev/shm/conduit_t".into(), source }.to_string()
+        };
+        let full = text("open", libc::EMFILE);
+        assert!(full.contains("limit on open files") && !full.contains("inotify"), "{full}");
+        assert!(text("set memory aside for", libc::ENOSPC).contains("/dev/shm is full"));
+        assert!(text(WATCH, libc::EMFILE).contains("fs.inotify.max_user_instances"));
+        let watches = text(WATCH, libc::ENOSPC);
+        assert!(watches.contains("fs.inotify.max_user_watches") && !watches.contains("is full"), "{watches}");
     }
 }

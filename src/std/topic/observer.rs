@@ -110,6 +110,8 @@ impl Observer {
     fn read(&mut self) -> Result<Option<Meta>, Error> {
         self.region.check_ours()?;
         loop {
+            // Before the look that finds nothing: what was published before the region was over is read first.
+            let is_over = self.region.is_superseded();
             let read = match &mut self.reader {
                 Reader::Words(reader) => reader.read(&mut self.buffer),
                 Reader::Frames(reader) => {
@@ -126,7 +128,7 @@ impl Observer {
                     self.unreported = self.unreported.wrapping_add(lost);
                     return Ok(None);
                 }
-                Err(_) if self.region.is_superseded() && self.follow()? => {}
+                Err(_) if is_over && self.follow()? => {}
                 Err(_) => return Ok(None),
             }
         }
@@ -204,7 +206,12 @@ impl Observer {
         match open_region(&self.region.name)? {
             Some((region, role)) if region.identity() != self.region.identity() => {
                 let unreported = self.unreported;
-                *self = Self::of((region, role), Start::Oldest);
+                let expected = match &self.reader {
+                    Reader::Words(reader) => Some(reader.next_sequence()),
+                    Reader::Frames(reader) => reader.next_sequence(),
+                };
+                let start = region.start_for(expected);
+                *self = Self::of((region, role), start);
                 self.unreported = unreported;
                 Ok(true)
             }

@@ -11,7 +11,9 @@ use super::{Error, Payload, Publisher, Start, Subscriber};
 
 /// The domain that handles are opened in unless told otherwise: `CONDUIT_DOMAIN`, or the one without a name.
 pub(crate) fn default_domain() -> String {
-    std::env::var("CONDUIT_DOMAIN").unwrap_or_default()
+    // What is no text keeps a mark that no domain may contain, and so is refused like any other name that is none. Taken
+    // for nothing, it would put the topic where nobody looks for it.
+    std::env::var_os("CONDUIT_DOMAIN").unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// How to open a [`Publisher`]: made by [`Publisher::options`].

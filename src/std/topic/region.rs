@@ -17,7 +17,7 @@ use super::{Error, Geometry, Overflow};
 use crate::core::atomic::Word;
 use crate::core::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::core::ring::{
-    Control, FrameHeader, FrameMemory, FrameWriter, Memory, WordMemory, WordWriter, sweep_member, sweep_pins,
+    Control, FrameHeader, FrameMemory, FrameWriter, Memory, Start, WordMemory, WordWriter, sweep_member, sweep_pins,
 };
 use crate::std::fork::UnsharedFile;
 use crate::std::futex::{self, Deadline, barrier};
@@ -213,6 +213,17 @@ impl Region {
     #[inline]
     pub(super) fn is_superseded(&self) -> bool {
         self.writer_page().state.load_acquire() & u64::from(SUPERSEDED) != 0
+    }
+
+    /// Where whoever comes from the region that had the name before, and wants `expected` next, starts in this one.
+    pub(super) fn start_for(&self, expected: Option<u64>) -> Start {
+        let first = self.writer_page().ring.base.load(Ordering::Relaxed);
+        match expected {
+            // A replacement goes on counting where the old region ended.
+            Some(expected) if first >= expected => Start::Sequence(expected),
+            // A topic that was removed and made anew: another stream.
+            _ => Start::Oldest,
+        }
     }
 
     /// Whether a region has the name that this one lost, or something that keeps whoever follows it from going on.

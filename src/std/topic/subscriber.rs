@@ -354,7 +354,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                     (0..BREATH).for_each(|_| std::hint::spin_loop());
                     return Ok(true);
                 }
-                Ok(self.attachment.region.is_superseded() && self.follow()?)
+                // What was published before the region was over is read first.
+                Ok(self.attachment.region.is_superseded() && (self.attachment.is_ready() || self.follow()?))
             }
         }
     }
@@ -410,13 +411,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             Reader::Words(reader) => Some(reader.next_sequence()),
             Reader::Frames(reader) => reader.next_sequence(),
         };
-        let first = region.writer_page().ring.base.load(Ordering::Relaxed);
-        let start = match expected {
-            // A replacement goes on counting where the old region ended.
-            Some(expected) if first >= expected => Start::Sequence(expected),
-            // A topic that was removed and made anew: another stream.
-            _ => Start::Oldest,
-        };
+        let start = region.start_for(expected);
         let (attachment, reader) = join(region, start, self.samples, T::LEN)?;
         self.leave();
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = attachment.clone();

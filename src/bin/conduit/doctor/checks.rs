@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
+use rustix::fs::inotify::{self, CreateFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 
@@ -58,7 +59,7 @@ fn kernel() -> Found {
     let value = format!("{} {release} {}", name.sysname().to_string_lossy(), name.machine().to_string_lossy());
     let finding = |verdict| Finding::new("kernel", verdict, value.clone());
     Some(match version {
-        v if v < (4, 14) => finding(Warning).advice("4.14 or later is needed for cheap wake-ups"),
+        v if v < (5, 4) => finding(Warning).advice("topics need 5.4 or later"),
         v if v < (5, 16) => finding(Note).advice("from 5.16 on, waiting for several topics takes one call"),
         _ => finding(Good),
     })
@@ -82,7 +83,13 @@ fn barriers() -> Found {
     // SAFETY: takes integers only.
     let commands = unsafe { libc::syscall(libc::SYS_membarrier, QUERY, 0, 0) };
     let there = commands > 0 && commands & GLOBAL_EXPEDITED != 0;
-    Some(feature("membarrier", there, Warning, "each publish runs a fence of its own (a sandbox may forbid the call)"))
+    Some(feature(
+        "membarrier",
+        there,
+        Warning,
+        "each publish runs a fence of its own, and who sleeps on a topic whose publisher leaves the fence to sleepers \
+         looks every 10 ms (a sandbox may forbid the call)",
+    ))
 }
 
 /// What topics need of the file system, tried out on a file without a name.
@@ -158,7 +165,10 @@ fn locked_memory() -> Found {
 fn watches() -> Found {
     let most: u64 = number("/proc/sys/fs/inotify/max_user_instances")?;
     let value = format!("{most} instances for each user");
-    Some(if most < 64 {
+    Some(if let Err(error) = inotify::init(CreateFlags::CLOEXEC) {
+        Finding::new("inotify", Warning, format!("{value}, none to be had: {error}"))
+            .advice("who waits for topics looks every now and then instead: sysctl fs.inotify.max_user_instances=512")
+    } else if most < 64 {
         Finding::new("inotify", Warning, value)
             .advice("each process that waits for topics takes one: sysctl fs.inotify.max_user_instances=512")
     } else {
