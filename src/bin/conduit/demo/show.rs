@@ -154,12 +154,12 @@ fn row(at: f64, member: &Member, rate: f64) -> String {
     let count = units::count(member.figure(counted(member)));
     if member.name == "publisher" {
         let bytes = units::bytes(rate * size_of::<Scan>() as f64);
-        return format!("{head}  {:>10}  {bytes}/s, {count} published", units::hertz(rate));
+        return format!("{head} {:>9}  {bytes}/s, {count} published", units::hertz(rate));
     }
     let time = |name: &str| member.report["latency_ns"][name].as_f64().map_or("-".into(), units::time);
     // At most 79 columns, or terminals would wrap it.
     format!(
-        "{head}  {:>10}  p50 {:>7}  p99 {:>7}  max {:>7}  {} lost",
+        "{head} {:>9}  p50 {:>7} p99 {:>7} max {:>7}  {} lost",
         units::hertz(rate),
         time("p50"),
         time("p99"),
