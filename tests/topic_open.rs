@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use conduit::topic::{self, Imu, Overflow, PublisherOptions, Schema, SlotKind, Start, Timestamps, WriterState};
 use conduit::{Error, Publisher, Subscriber};
-use support::{Domain, KINDS, PATIENCE, Process, Stream, eventually, fill, hear, in_time, message, run_role, say};
+use support::{
+    Domain, KINDS, PATIENCE, Process, Stream, eventually, fill, hear, in_time, is_asleep, message, run_role, say,
+    thread_id,
+};
 
 const LEN: usize = 64;
 
@@ -930,4 +933,25 @@ fn a_topic_costs_each_handle_two_descriptors_at_most_and_nothing_afterwards() {
         assert!(maps(&domain) > 0);
     }
     assert_eq!(maps(&domain), 0);
+}
+
+#[test]
+fn who_waited_for_a_topic_misses_none_of_its_messages() {
+    for kind in KINDS {
+        let domain = Domain::new();
+        let waiting = domain.subscriber().wait_forever();
+        let (sender, receiver) = channel();
+        let thread = thread::spawn(move || {
+            sender.send(thread_id()).unwrap();
+            let mut subscriber = waiting.open("t").unwrap();
+            [(); 3].map(|()| subscriber.recv().unwrap().sequence())
+        });
+        let tid = receiver.recv().unwrap();
+        eventually("a subscriber that waits", || is_asleep(tid));
+        let mut publisher = domain.publisher_of(kind, LEN).open("t").unwrap();
+        for sequence in 0..3 {
+            publisher.publish(&message(LEN, sequence)).unwrap();
+        }
+        assert_eq!(thread.join().unwrap(), [0, 1, 2]);
+    }
 }

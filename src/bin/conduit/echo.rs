@@ -202,6 +202,7 @@ fn read(observer: &mut Observer, topic: &str, shared: &Shared) -> Result<()> {
     let mut decoder = Decoder::new(observer.schema(), shared.field.as_deref(), shared.format)?;
     let mut bytes = Vec::new();
     let mut due = Instant::now();
+    let (mut untold, mut told) = (0, None);
     loop {
         let observed = match observer.try_next()? {
             Some(observed) => observed,
@@ -226,9 +227,12 @@ fn read(observer: &mut Observer, topic: &str, shared: &Shared) -> Result<()> {
         if state.is_done() {
             return Ok(());
         }
-        if lost > 0 {
-            note(format_args!("{topic}: lost {} before {sequence}", units::several(lost, "message", "messages")));
-            state.lost += lost;
+        state.lost += lost;
+        untold += lost;
+        // A fast topic would drown whatever else is said.
+        if untold > 0 && told.is_none_or(|told: Instant| now.duration_since(told) >= Duration::from_secs(1)) {
+            note(format_args!("{topic}: lost {} before {sequence}", units::several(untold, "message", "messages")));
+            (untold, told) = (0, Some(now));
         }
         if !is_due {
             continue;

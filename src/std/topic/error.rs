@@ -7,8 +7,19 @@ use super::Schema;
 /// [`Result`](std::result::Result) with this module's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// As `Display`: what a `main` that returns it prints is for people.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+fn name(schema: &Schema) -> &str {
+    if schema.name.is_empty() { "bytes" } else { &schema.name }
+}
+
 /// What went wrong, where, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The topic's name is not one.
@@ -82,7 +93,11 @@ pub enum Error {
         declared: u32,
     },
     /// The topic carries another type.
-    #[error("topic {topic} carries {}, this program expects {}\n--- topic\n{found}\n--- program\n{expected}", found.name, expected.name)]
+    #[error(
+        "topic {topic} carries {}, this program expects {}\n--- topic\n{found}\n--- program\n{expected}",
+        name(found),
+        name(expected)
+    )]
     SchemaMismatch {
         /// The topic.
         topic: String,

@@ -381,7 +381,11 @@ impl Header {
             return Err("it was written by a machine of another byte order".into());
         }
         if header.abi != ABI || header.layout != LAYOUT {
-            return Err(format!("it has layout version {}, this program reads version {ABI}", header.abi));
+            return Err(format!(
+                "it has layout {}-{:x}, this program reads {ABI}-{LAYOUT:x}: another version of Conduit made it (once nobody \
+                 uses it, `conduit clean` or the next publisher removes it)",
+                header.abi, header.layout
+            ));
         }
         if header.file_len != file_len || header.page as usize != page {
             return Err(format!(

@@ -276,13 +276,14 @@ impl<T: Payload + ?Sized> SubscriberOptions<T> {
         self
     }
 
-    /// Waits up to `timeout` for the topic, if it does not exist yet.
+    /// Waits up to `timeout` for the topic, if it does not exist yet. If it waited, [`Start::New`] begins with the topic's
+    /// first message, and counts it as lost if it is gone already.
     pub fn wait(mut self, timeout: Duration) -> Self {
         self.patience = Patience::Until(timeout);
         self
     }
 
-    /// Waits for the topic, if it does not exist yet, as long as it takes.
+    /// [`wait`](SubscriberOptions::wait) for as long as it takes.
     pub fn wait_forever(mut self) -> Self {
         self.patience = Patience::Forever;
         self

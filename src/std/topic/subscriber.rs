@@ -95,17 +95,22 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             Patience::Until(timeout) => Some(Deadline::after(timeout)),
             _ => None,
         };
-        let region = match find()? {
-            Some(region) => region,
+        let (region, start) = match find()? {
+            Some(region) => (region, options.start),
             None if options.patience == Patience::None => {
                 return Err(Error::NotFound { topic: name.to_string() });
             }
             None => {
-                watch::wait_until(&name, deadline, find)?.ok_or_else(|| Error::TimedOut { topic: name.to_string() })?
+                let came = watch::wait_until(&name, deadline, find)?;
+                let region = came.ok_or_else(|| Error::TimedOut { topic: name.to_string() })?;
+                // To who waited for the topic, all of its messages are new.
+                let first = region.writer_page().ring.base.load(Ordering::Relaxed);
+                let start = if options.start == Start::New { Start::Sequence(first) } else { options.start };
+                (region, start)
             }
         };
         check_type::<T>(&region)?;
-        let (attachment, reader) = join(region, options.start, options.samples, T::LEN)?;
+        let (attachment, reader) = join(region, start, options.samples, T::LEN)?;
         Ok(Subscriber {
             shared: Arc::new(Mutex::new(attachment.clone())),
             holder: Holder::new(attachment.clone()),

@@ -303,11 +303,11 @@ impl Summary {
         }
         let received = units::count(received);
         if lost == 0 {
-            story.push_str(&format!("received all {received}"));
+            story.push_str(&format!("received all {received} since it joined"));
         } else {
             let why = if member.name == "slow" { "took naps: " } else { "" };
             story.push_str(&format!(
-                "{why}received {received}, lost {}: together exactly what was published meanwhile",
+                "{why}received {received}, lost {}: together exactly what was published since it joined",
                 units::count(lost)
             ));
         }
