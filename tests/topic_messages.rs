@@ -799,3 +799,17 @@ fn typed_messages_keep_every_field_and_bytes_subscribers_see_the_same() {
     assert!(sample.is_in_place() && sample.timestamp().is_some());
     assert!(format!("{sample:?}").contains("sequence: 0"));
 }
+
+conduit::message! {
+    /// A field with the name of a keyword.
+    pub struct Keyword: "test_msgs/msg/Keyword" {
+        pub r#type: u64,
+    }
+}
+
+#[test]
+fn a_field_is_called_in_the_schema_as_it_is_called_elsewhere() {
+    let domain = Domain::new();
+    let publisher = domain.publisher::<Keyword>().open("t").unwrap();
+    assert_eq!(String::from_utf8_lossy(&publisher.schema().data).trim(), "uint64 type");
+}

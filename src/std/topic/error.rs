@@ -160,7 +160,7 @@ pub enum Error {
         topic: String,
     },
     /// The time is up.
-    #[error("nothing happened on topic {topic} in the time given")]
+    #[error("topic {topic}: the time is up, and it has not come, or its subscribers have made no room")]
     TimedOut {
         /// The topic.
         topic: String,

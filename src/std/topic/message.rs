@@ -262,7 +262,9 @@ macro_rules! message {
                     $(
                         <$field_type as $crate::topic::Field>::define(builder);
                         lines.push_str(&<$field_type as $crate::topic::Field>::type_name());
-                        lines.push_str(concat!(" ", stringify!($field), "\n"));
+                        // `r#type` is how Rust spells `type`.
+                        let field = stringify!($field);
+                        lines.extend([" ", field.strip_prefix("r#").unwrap_or(field), "\n"]);
                     )+
                     lines
                 });

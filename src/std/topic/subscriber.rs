@@ -174,7 +174,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// Calls `each` with up to `limit` messages that are there already; returns how many there were. Never waits.
     ///
     /// Much cheaper than one [`try_recv`](Subscriber::try_recv) each: a message is lent for the length of a call, and keeps
-    /// nothing alive. If `each` forks, the child must not return from it: what is lent is lent to the parent. On a lossless topic with Frames slots it is read in place without so much as a pin.
+    /// nothing alive. On a lossless topic with Frames slots it is read in place without so much as a pin. If `each` forks,
+    /// the child must not return from it: what is lent is lent to the parent.
     ///
     /// # Errors
     ///
