@@ -1,27 +1,22 @@
-//! What processes do to each other short of `kill -9`: other PID namespaces, forks, races for a topic, changes of shape,
+//! What processes do to each other short of `kill -9`: other PID namespaces, races for a topic, changes of shape,
 //! processes that stop, never read, or keep what they got; a full `/dev/shm`; signals in the middle of a wait.
 #![cfg(feature = "std")]
 
 mod support;
 
-use std::future::Future;
 use std::io::Error as IoError;
-use std::pin::pin;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conduit::topic::{self, Observer, Overflow, PublisherOptions, SlotKind, Start, WaitSet, WriterState};
+use conduit::topic::{self, Observer, Overflow, SlotKind, Start, WaitSet, WriterState};
 use conduit::{Error, Publisher, Subscriber};
 use support::{
-    Domain, KINDS, Noise, PATIENCE, Process, Stream, eventually, hear, is_asleep, kind_name, kind_of, message, number,
-    overflow_of, rounds, run_role, say, thread_id,
+    Domain, KINDS, LEN, Noise, PATIENCE, Process, Stream, block_on, eventually, hear, is_asleep, kind_name, message,
+    number, options, overflow_of, publish, receive, rounds, run_role, say, thread_id,
 };
-
-const LEN: usize = 64;
 
 #[test]
 #[ignore = "a process that the other tests start"]
@@ -29,8 +24,6 @@ fn helper_process() {
     run_role(&[
         ("talker", talker),
         ("listener", listener),
-        ("forker", forker),
-        ("fork_storm", fork_storm),
         ("racer", racer),
         ("shifter", shifter),
         ("holder", holder),
@@ -39,27 +32,12 @@ fn helper_process() {
     ]);
 }
 
-fn options(domain: &str, kind: &str) -> PublisherOptions<[u8]> {
-    Publisher::<[u8]>::options().domain(domain).slots(kind_of(kind)).max_len(LEN)
-}
-
-fn publish(publisher: &mut Publisher<[u8]>) -> u64 {
-    let sequence = publisher.next_sequence();
-    assert_eq!(publisher.publish(&message(LEN, sequence)).unwrap(), sequence);
-    sequence
-}
-
-fn receive(subscriber: &mut Subscriber<[u8]>, stream: &mut Stream) {
-    let sample = subscriber.recv_timeout(PATIENCE).unwrap().expect("the topic is silent");
-    stream.take(sample.sequence(), sample.lagged(), &sample).unwrap();
-}
-
 /// Publishes a message for each line it hears, and says its number.
 fn talker(args: &[&str]) {
     let mut publisher = options(args[0], args[1]).open("t").unwrap();
     say(format_args!("pid {} next {}", std::process::id(), publisher.next_sequence()));
     while hear().is_some() {
-        say(publish(&mut publisher));
+        say(publish(&mut publisher, 1));
     }
 }
 
@@ -127,259 +105,6 @@ fn processes_of_other_pid_namespaces_share_topics_and_their_deaths_are_seen() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Forks
-
-/// Forks; the child runs `child` and ends. What that owns, the parent keeps until it ends, too.
-fn fork(child: impl FnOnce()) -> i32 {
-    // SAFETY: the child runs code of its own only, and ends without unwinding into the parent's.
-    match unsafe { libc::fork() } {
-        0 => {
-            // SAFETY: no memory involved. In the end it goes, too, whatever happens: 2 minutes is longer than any test.
-            unsafe { libc::alarm(120) };
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-            // SAFETY: ends this process without running the parent's handlers.
-            unsafe { libc::_exit(i32::from(result.is_err())) }
-        }
-        -1 => panic!("{}", IoError::last_os_error()),
-        pid => {
-            std::mem::forget(child);
-            pid
-        }
-    }
-}
-
-/// Forks, and waits for the end of the child.
-fn fork_status(child: impl FnOnce()) -> i32 {
-    let pid = fork(child);
-    let mut status = 0;
-    // SAFETY: the kernel writes the status.
-    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-    status
-}
-
-#[track_caller]
-fn is_forked<T>(result: Result<T, Error>) {
-    match result {
-        Err(Error::Forked { .. }) => {}
-        Err(other) => panic!("{other}"),
-        Ok(_) => panic!("an inherited handle works"),
-    }
-}
-
-/// Has every kind of handle, and forks. The child finds that none of them is its own, lets go of them when told, and
-/// opens the topic for itself.
-fn forker(args: &[&str]) {
-    let (domain, kind) = (args[0], args[1]);
-    let open = || Subscriber::<[u8]>::options().domain(domain).open("t").unwrap();
-    let mut publisher = options(domain, kind).open("t").unwrap();
-    let mut subscriber = open();
-    let mut holding = open();
-    publish(&mut publisher);
-    let sample = holding.recv().unwrap();
-    assert!(subscriber.recv().is_ok());
-    let mut set = WaitSet::new();
-    set.attach(&subscriber);
-    set.attach(&holding);
-    assert_eq!(set.wait_timeout(Duration::from_millis(5)).unwrap(), []);
-    let mut pollable = open().into_pollable().unwrap();
-    assert!(pollable.try_recv().unwrap().is_none());
-    let mut asynchronous = open().into_async();
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(asynchronous.poll_recv(&mut context).is_pending());
-    let mut observer = Observer::open_in(domain, "t", Start::New).unwrap();
-    assert!(!subscriber.wait_publisher_gone(Duration::from_millis(1)).unwrap());
-    // A message that is half written belongs to the parent.
-    let loan = publisher.loan(LEN).unwrap();
-    if fork_status(|| _ = loan.commit()) != 0 {
-        panic!("a child that commits");
-    }
-    assert!(subscriber.try_recv().unwrap().is_none(), "a child published");
-    fork(move || {
-        is_forked(publisher.publish(&message(LEN, 0)));
-        is_forked(publisher.publish_batch([&message(LEN, 0)[..]]));
-        is_forked(publisher.publish_timeout(&message(LEN, 0), Duration::ZERO));
-        is_forked(publisher.loan(LEN));
-        is_forked(subscriber.try_recv());
-        is_forked(subscriber.recv());
-        is_forked(subscriber.recv_timeout(PATIENCE));
-        is_forked(subscriber.recv_batch(9, |_| ()));
-        is_forked(subscriber.wait_publisher_gone(PATIENCE));
-        is_forked(set.wait());
-        is_forked(set.wait_timeout(PATIENCE));
-        is_forked(pollable.try_recv());
-        assert!(matches!(asynchronous.poll_recv(&mut context), Poll::Ready(Err(Error::Forked { .. }))));
-        is_forked(observer.try_next().map(drop));
-        is_forked(observer.next_timeout(PATIENCE).map(drop));
-        assert_eq!(number(&sample), Ok(0), "while the parent keeps it");
-        say("child");
-        assert_eq!(hear().as_deref(), Some("drop"));
-        drop((sample, set, pollable, asynchronous, subscriber, holding, observer));
-        drop(publisher);
-        say("dropped");
-        assert_eq!(hear().as_deref(), Some("open"));
-        let mut subscriber = open();
-        let mut set = WaitSet::new();
-        set.attach(&subscriber);
-        say("open");
-        assert_eq!(set.wait().unwrap().len(), 1);
-        say(number(&subscriber.recv().unwrap()).unwrap());
-        // The child's own waiting thread, and its own watch.
-        let mut subscriber = subscriber.into_async();
-        let sequence = block_on(subscriber.recv()).unwrap().sequence();
-        say(sequence);
-        let mut late = Subscriber::<[u8]>::options().domain(domain).wait_forever().open("late").unwrap();
-        say("late");
-        say(number(&late.recv().unwrap()).unwrap());
-        assert!(hear().is_none());
-    });
-    say("parent");
-    loop {
-        // Until it is killed: what it hears is the child's.
-        thread::park();
-    }
-}
-
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-#[test]
-fn a_child_that_outlives_its_parent_keeps_nothing_of_it() {
-    for no_waitv in [false, true] {
-        for kind in KINDS {
-            let domain = Domain::new();
-            let mut command = Process::command("forker", &[domain.name(), kind_name(kind)]);
-            if no_waitv {
-                // Then wait sets have threads, which the child does not have.
-                command.env("CONDUIT_NO_WAITV", "1");
-            }
-            let mut process = Process::spawn("forker", command);
-            let mut lines = [process.line(), process.line()];
-            lines.sort();
-            assert_eq!(lines, ["child", "parent"]);
-            let inspect = || topic::inspect(Some(domain.name()), "t").unwrap();
-            assert_eq!((inspect().writer, inspect().subscribers.len()), (WriterState::Alive, 4));
-            let witness = domain.subscriber().open("t").unwrap();
-            // The parent dies, and the child has handles that it was born with.
-            process.signal(libc::SIGKILL);
-            assert!(witness.wait_publisher_gone(PATIENCE).unwrap());
-            eventually("the parent's places are free", || inspect().subscribers.len() == 1);
-            assert_eq!(inspect().writer, WriterState::Gone);
-            let mut publisher = domain.publisher_of(kind, LEN).open("t").unwrap();
-            let mut subscribers: Vec<_> = (0..4).map(|_| domain.subscriber().open("t").unwrap()).collect();
-            let mut streams: Vec<_> = (0..4).map(|_| Stream::from(1)).collect();
-            publish(&mut publisher);
-            let held: Vec<_> = subscribers.iter_mut().map(|subscriber| subscriber.recv().unwrap()).collect();
-            // It lets go of what it never had: nothing of ours may change.
-            let before = inspect();
-            process.tell("drop");
-            process.expect("dropped");
-            assert_eq!((inspect().writer, inspect().subscribers.len()), (WriterState::Alive, 5));
-            assert_eq!(inspect().subscribers[1].pid, before.subscribers[1].pid);
-            assert!(matches!(domain.publisher_of(kind, LEN).open("t"), Err(Error::PublisherExists { .. })));
-            for (sample, stream) in held.iter().zip(&mut streams) {
-                stream.take(sample.sequence(), sample.lagged(), sample).unwrap();
-            }
-            for _ in 0..200 {
-                publish(&mut publisher);
-                for (subscriber, stream) in subscribers.iter_mut().zip(&mut streams) {
-                    receive(subscriber, stream);
-                }
-            }
-            assert!(held.iter().all(|sample| number(sample) == Ok(1)), "held slots were let go by the child");
-            drop(held);
-            // It can take part for itself, and wait in every way.
-            process.tell("open");
-            process.expect("open");
-            for _ in 0..2 {
-                let sequence = publish(&mut publisher);
-                process.expect(&sequence.to_string());
-            }
-            let mut late = domain.bytes().open("late").unwrap();
-            process.expect("late");
-            late.publish(&message(LEN, 0)).unwrap();
-            process.expect("0");
-            process.end();
-            assert_eq!(process.try_line(), None, "until the child has ended, too");
-        }
-    }
-}
-
-/// Threads wait in every way while the process forks and forks; each child waits for itself.
-fn fork_storm(args: &[&str]) {
-    let (domain, forks) = (args[0], args[1].parse().unwrap());
-    let stop = Arc::new(AtomicBool::new(false));
-    let busy: Vec<_> = (0..3)
-        .map(|at| {
-            let (stop, domain) = (stop.clone(), domain.to_owned());
-            thread::spawn(move || {
-                let open = || Subscriber::<[u8]>::options().domain(&domain).open("t").unwrap();
-                let mut context = Context::from_waker(Waker::noop());
-                while !stop.load(Ordering::Relaxed) {
-                    if at == 0 {
-                        let mut subscriber = open().into_async();
-                        let _ = subscriber.poll_recv(&mut context).is_pending();
-                    } else if at == 1 {
-                        let patient = Subscriber::<[u8]>::options().domain(&domain).wait(Duration::from_micros(50));
-                        assert!(patient.open("never").is_err());
-                    } else {
-                        let subscriber = open();
-                        let mut set = WaitSet::new();
-                        set.attach(&subscriber);
-                        let _ = set.wait_timeout(Duration::from_micros(50)).unwrap();
-                    }
-                }
-            })
-        })
-        .collect();
-    for _ in 0..forks {
-        let status = fork_status(|| {
-            let open = || Subscriber::<[u8]>::options().domain(domain).start(Start::Latest).open("t").unwrap();
-            assert_eq!(block_on(open().into_async().recv()).unwrap().sequence(), 0);
-            let mut context = Context::from_waker(Waker::noop());
-            let mut subscriber = Subscriber::<[u8]>::options().domain(domain).open("t").unwrap().into_async();
-            assert!(subscriber.poll_recv(&mut context).is_pending());
-            let patient = Subscriber::<[u8]>::options().domain(domain).wait(Duration::from_micros(50));
-            assert!(patient.open("never").is_err());
-        });
-        assert_eq!(status, 0, "a child failed");
-        say("forked");
-    }
-    stop.store(true, Ordering::Relaxed);
-    busy.into_iter().for_each(|thread| thread.join().unwrap());
-    say("done");
-}
-
-#[test]
-fn a_child_can_wait_whatever_its_parent_was_in_the_middle_of() {
-    let domain = Domain::new();
-    let mut publisher = domain.publisher_of(SlotKind::Words, LEN).subscribers(64).open("t").unwrap();
-    publish(&mut publisher);
-    let forks = rounds(1000);
-    let mut process = Process::start("fork_storm", &[domain.name(), &forks.to_string()]);
-    for _ in 0..forks {
-        process.expect("forked");
-    }
-    process.expect("done");
-    process.finish();
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
 // Races for a topic
 
 /// Tries to become the publisher when told how.
@@ -394,7 +119,7 @@ fn racer(args: &[&str]) {
                 Err(Error::PublisherExists { .. }) => say("lost"),
                 Err(error) => say(error),
             },
-            ["publish"] => say(publish(publisher.as_mut().unwrap())),
+            ["publish"] => say(publish(publisher.as_mut().unwrap(), 1)),
             ["close"] => {
                 publisher = None;
                 say("closed");
@@ -527,7 +252,7 @@ fn a_wake_up_that_a_dead_publisher_still_owed_is_made_by_the_next() {
         });
         file.write_all_at(&[0; 4], asleep).unwrap();
         let mut publisher = domain.publisher_of(kind, LEN).open("t").unwrap();
-        assert_eq!(publish(&mut publisher), 1);
+        assert_eq!(publish(&mut publisher, 1), 1);
         assert_eq!(received.recv_timeout(PATIENCE), Ok(1));
         thread.join().unwrap();
     }
@@ -542,7 +267,7 @@ fn shifter(args: &[&str]) {
         // Sometimes the same shape as before.
         let mut publisher = options(args[0], kind).depth(8 + noise.below(3) as u32).open("t").unwrap();
         for _ in 0..noise.below(4) {
-            publish(&mut publisher);
+            publish(&mut publisher, 1);
         }
     }
 }
@@ -553,7 +278,7 @@ fn a_publisher_killed_while_it_changes_shape_leaves_a_topic_that_goes_on() {
     let domain = Domain::new();
     let mut publisher = domain.publisher_of(SlotKind::Words, LEN).open("t").unwrap();
     let mut subscriber = domain.subscriber().open("t").unwrap();
-    publish(&mut publisher);
+    publish(&mut publisher, 1);
     drop(publisher);
     let mut stream = Stream::from(0);
     for _ in 0..rounds(500) {
@@ -571,7 +296,7 @@ fn a_publisher_killed_while_it_changes_shape_leaves_a_topic_that_goes_on() {
         // At most a file that has not taken the name yet is left beside the topic's, and it is not in the way.
         assert!(domain.files().len() <= 2, "{:?}", domain.files());
         let mut publisher = domain.publisher_of(KINDS[noise.below(2) as usize], LEN).depth(16).open("t").unwrap();
-        let last = publish(&mut publisher);
+        let last = publish(&mut publisher, 1);
         while stream.expected != Some(last + 1) {
             receive(&mut subscriber, &mut stream);
         }
@@ -628,13 +353,13 @@ fn a_stopped_subscriber_holds_nobody_up_where_messages_may_be_overwritten() {
         let mut holder = Process::start("holder", &[domain.name()]);
         holder.expect("ready");
         for expected in 0..2 {
-            publish(&mut publisher);
+            publish(&mut publisher, 1);
             assert_eq!(holder.ask("take"), expected.to_string());
         }
         holder.signal(libc::SIGSTOP);
         let count = u64::from(rounds(100_000));
         for _ in 0..count {
-            publish(&mut publisher);
+            publish(&mut publisher, 1);
             receive(&mut subscriber, &mut stream);
         }
         holder.signal(libc::SIGCONT);
@@ -645,13 +370,13 @@ fn a_stopped_subscriber_holds_nobody_up_where_messages_may_be_overwritten() {
         let lost: u64 = answer.split(' ').nth(1).unwrap().parse().unwrap();
         assert!(answer.ends_with(&format!("last Some({last})")) && lost >= count - u64::from(held), "{answer}");
         // Killed while it is stopped and holds something, it costs no slot for long.
-        publish(&mut publisher);
+        publish(&mut publisher, 1);
         holder.ask("take");
         holder.signal(libc::SIGSTOP);
         holder.kill();
         let laps = |publisher: &mut Publisher<[u8]>| {
             for _ in 0..4 * u64::from(held) {
-                publish(publisher);
+                publish(publisher, 1);
             }
             topic::inspect(Some(domain.name()), "t").unwrap().skips
         };
@@ -669,7 +394,7 @@ fn a_blocking_publisher_waits_for_a_stopped_subscriber_and_not_for_a_killed_one(
         for _ in 0..rounds(50).max(3) {
             let mut holder = Process::start("holder", &[domain.name()]);
             holder.expect("ready");
-            let first = publish(&mut publisher);
+            let first = publish(&mut publisher, 1);
             assert_eq!(holder.ask("take"), first.to_string());
             holder.signal(libc::SIGSTOP);
             let mut timeout = Duration::ZERO;
@@ -687,13 +412,13 @@ fn a_blocking_publisher_waits_for_a_stopped_subscriber_and_not_for_a_killed_one(
             let last = publisher.next_sequence() - 1;
             assert_eq!(holder.ask("drain"), format!("lost 0 last Some({last})"));
             for _ in 0..5 {
-                publish(&mut publisher);
+                publish(&mut publisher, 1);
             }
             holder.signal(libc::SIGSTOP);
             while publisher.publish_timeout(&message(LEN, publisher.next_sequence()), Duration::ZERO).is_ok() {}
             holder.kill();
             let start = Instant::now();
-            publish(&mut publisher);
+            publish(&mut publisher, 1);
             quickest = quickest.min(start.elapsed());
         }
         assert!(quickest < Duration::from_millis(250), "the dead were noticed after {quickest:?} at best");
@@ -871,7 +596,7 @@ fn interrupted(args: &[&str]) {
         }
         "publish" => loop {
             // Until somebody holds it up and lets it go on.
-            let sequence = publish(&mut publisher);
+            let sequence = publish(&mut publisher, 1);
             if sequence == 500 {
                 break 0;
             }
@@ -909,7 +634,7 @@ fn a_signal_in_the_middle_of_a_wait_changes_nothing() {
                     eventually("the subscriber opens", || {
                         !topic::inspect(Some(domain.name()), "later").unwrap().subscribers.is_empty()
                     });
-                    publish(&mut later);
+                    publish(&mut later, 1);
                     finish_interrupted(&mut process, way);
                 }
                 "gone" => drop(publisher),
@@ -922,7 +647,7 @@ fn a_signal_in_the_middle_of_a_wait_changes_nothing() {
                     assert_eq!(stream.lost, 0);
                 }
                 "timeout" => {}
-                _ => drop(publish(&mut publisher)),
+                _ => drop(publish(&mut publisher, 1)),
             }
             if way != "open" {
                 finish_interrupted(&mut process, way);

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use conduit::topic::{self, Observer, Overflow, PublisherOptions, Schema, SlotKind, Start, Timestamps, WriterState};
 use conduit::{Error, Publisher};
 use support::{
-    Domain, KINDS, Noise, PATIENCE, Process, SHORTEST, Stream, eventually, fill, hear, in_time, is_asleep, kind_name,
-    kind_of, message, rounds, run_role, say, thread_id,
+    Domain, KINDS, LEN, Noise, PATIENCE, Process, SHORTEST, Stream, eventually, fill, hear, in_time, is_asleep,
+    kind_name, kind_of, publish, rounds, run_role, say, thread_id,
 };
 
-const LEN: usize = 64;
 /// Longer than any test: who waits that long is woken, or hangs.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -23,15 +22,6 @@ const LONG: Duration = Duration::from_secs(3600);
 #[ignore = "a role that the tests of this program start"]
 fn helper_process() {
     run_role(&[("publisher", publisher), ("looker", looker), ("stranger", stranger)]);
-}
-
-/// Publishes messages of the greatest length.
-fn publish(publisher: &mut Publisher<[u8]>, count: u64) {
-    let len = publisher.geometry().max_len as usize;
-    for _ in 0..count {
-        let sequence = publisher.next_sequence();
-        assert_eq!(publisher.publish(&message(len, sequence)).unwrap(), sequence);
-    }
 }
 
 fn observe(domain: &Domain, start: Start) -> Observer {

@@ -10,18 +10,16 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::topic::{AsyncSubscriber, Key, PollSubscriber, SlotKind, Start, WaitSet};
 use conduit::{Error, Publisher, Subscriber};
 use support::{
-    Domain, KINDS, Noise, PATIENCE, Process, Stream, eventually, hear, in_time, is_asleep, message, rounds, run_role,
-    say, thread_id,
+    Domain, KINDS, LEN, Noise, PATIENCE, Process, Stream, Unpark, block_on, eventually, hear, in_time, is_asleep,
+    message, rounds, run_role, say, thread_id,
 };
-
-const LEN: usize = 64;
 
 #[test]
 #[ignore = "a process that the other tests start"]
@@ -329,26 +327,6 @@ fn set_follows() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Async
 
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// The smallest runtime there is: one task, one thread.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
 fn asynchronous(pair: Pair) -> (Publisher<[u8]>, AsyncSubscriber<[u8]>) {
     (pair.publisher, pair.subscriber.into_async())
 }
@@ -533,7 +511,7 @@ fn descriptor_readiness() {
         assert_eq!(epoll.wait(AT_ONCE), [7], "at first nobody knows");
         for round in 0..200 {
             assert!(subscriber.try_recv().unwrap().is_none());
-            assert_eq!(epoll.wait(AT_ONCE), []);
+            assert_eq!(epoll.wait(AT_ONCE), [0; 0]);
             publish(&mut publisher);
             assert_eq!(epoll.wait(None), [7]);
             publish(&mut publisher);

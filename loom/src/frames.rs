@@ -37,9 +37,9 @@ fn race(capacity: usize, before: u64, messages: u64, attempts: usize) {
             for sequence in before..before + messages {
                 match publish_frame(&mut writer, 1) {
                     Ok(published) => assert_eq!(published, sequence),
-                    // A ring that the reader holds.
+                    // The reader held each slot just when the writer came to it.
                     Err(error) => {
-                        assert_eq!((error, capacity), (WriteError::AllPinned, 1));
+                        assert_eq!(error, WriteError::AllPinned);
                         break;
                     }
                 }
@@ -121,9 +121,9 @@ fn a_frame_may_be_held_while_the_writer_goes_round_it() {
         publish_frame(&mut writer, 1).unwrap();
         let first = reader.pin().unwrap();
         let writing = thread::spawn(move || {
-            for _ in 0..2 {
-                publish_frame(&mut writer, 1).unwrap();
-            }
+            // The reader may hold the other slot, too, when the writer comes to it.
+            let error = (0..2).find_map(|_| publish_frame(&mut writer, 1).err());
+            assert!(error.is_none_or(|error| error == WriteError::AllPinned));
             writer
         });
         // A second sample of the held slot is never given out: its position is skipped.

@@ -1,20 +1,39 @@
 //! What the tests of topics share: private domains, helper processes, and messages that tell whether they are whole.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
+use std::pin::pin;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::topic::{self, Overflow, PublisherOptions, SlotKind, SubscriberOptions};
 use conduit::{Message, Publisher, Subscriber};
+
+conduit::message! {
+    /// Same size as the next, another name.
+    pub struct Left: "test_msgs/msg/Left" {
+        pub value: f64,
+    }
+    /// Same size as the one before, another name.
+    pub struct Right: "test_msgs/msg/Right" {
+        pub value: f64,
+    }
+}
 
 /// Longest time that anything may take that is promised to happen. Nobody waits that long for what does happen.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Both kinds of slots.
 pub const KINDS: [SlotKind; 2] = [SlotKind::Words, SlotKind::Frames];
+
+/// Bytes of a message, where the length doesn't matter.
+pub const LEN: usize = 64;
 
 /// `full` repetitions, or the part of them that `CONDUIT_ROUNDS` asks for, in percent; 10 % unless told.
 pub fn rounds(full: u32) -> u32 {
@@ -147,6 +166,37 @@ fn checksum(bytes: &[u8]) -> u64 {
         sum ^= sum >> 32;
     }
     sum
+}
+
+/// Options of a topic of domain `domain` with slots of the kind that is called `kind`.
+pub fn options(domain: &str, kind: &str) -> PublisherOptions<[u8]> {
+    Publisher::<[u8]>::options().domain(domain).slots(kind_of(kind)).max_len(LEN)
+}
+
+/// Publishes `count` messages of the greatest length, each of which carries its number. Returns the number of the last.
+pub fn publish(publisher: &mut Publisher<[u8]>, count: u64) -> u64 {
+    let len = publisher.geometry().max_len as usize;
+    for _ in 0..count {
+        let sequence = publisher.next_sequence();
+        assert_eq!(publisher.publish(&message(len, sequence)).unwrap(), sequence);
+    }
+    publisher.next_sequence().wrapping_sub(1)
+}
+
+/// Receives the next message, which must come and be whole.
+pub fn receive(subscriber: &mut Subscriber<[u8]>, stream: &mut Stream) {
+    let sample = subscriber.recv_timeout(PATIENCE).unwrap().expect("a message");
+    stream.take(sample.sequence(), sample.lagged(), &sample).unwrap();
+}
+
+/// Receives all there is; each message must be whole and every loss counted.
+pub fn drain(subscriber: &mut Subscriber<[u8]>, stream: &mut Stream) {
+    // Lapped again and again, a call may report a loss and no message.
+    while subscriber.lag() > 0 {
+        while let Some(sample) = subscriber.try_recv().unwrap() {
+            stream.take(sample.sequence(), sample.lagged(), &sample).unwrap();
+        }
+    }
 }
 
 /// A stream of numbers that look random and are the same for the same seed.
@@ -445,5 +495,37 @@ pub fn in_time<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout) => panic!("{what}: hangs"),
         Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+/// Opens a topic as its publisher until the parent has enough.
+pub fn hold(args: &[&str]) {
+    let mut options = Publisher::<[u8]>::options();
+    if !args[0].is_empty() {
+        options = options.domain(args[0]);
+    }
+    let _publisher = options.open(args[1]).unwrap();
+    say("open");
+    while hear().is_some() {}
+}
+
+/// Wakes a thread that is parked.
+pub struct Unpark(pub thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The smallest runtime there is: one task, one thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
     }
 }

@@ -73,7 +73,7 @@ impl<M: FrameMemory> FrameWriter<M> {
     /// # Errors
     ///
     /// [`WriteError::Full`] in a ring with members of which one still wants the slot: nothing is overwritten.
-    /// [`WriteError::AllPinned`] if readers hold every slot.
+    /// [`WriteError::AllPinned`] if readers held each slot when the writer came to it.
     ///
     /// A call that fails may have stepped over slots (see [`skips`](FrameWriter::skips)). In a ring with members, wake
     /// its readers then: one that sleeps at such a slot would hold the writer up without knowing.

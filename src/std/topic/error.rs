@@ -224,7 +224,7 @@ mod tests {
         };
         let full = text("open", libc::EMFILE);
         assert!(full.contains("limit on open files") && !full.contains("inotify"), "{full}");
-        assert!(text("set memory aside for", libc::ENOSPC).contains("/dev/shm is full"));
+        assert!(text("create", libc::ENOSPC).contains("/dev/shm is full"));
         assert!(text(WATCH, libc::EMFILE).contains("fs.inotify.max_user_instances"));
         let watches = text(WATCH, libc::ENOSPC);
         assert!(watches.contains("fs.inotify.max_user_watches") && !watches.contains("is full"), "{watches}");

@@ -86,10 +86,16 @@ impl Geometry {
         let slack = if self.overflow == Overflow::Overwrite { 0 } else { depth / 4 };
         let capacity = (depth + slack + u64::from(self.samples) + 2).next_power_of_two();
         if capacity > MAX_CAPACITY {
-            return Err(invalid("depth", format!("{depth} messages need more than {MAX_CAPACITY} slots")));
+            let samples = if self.samples == 0 { String::new() } else { format!(" and {} samples", self.samples) };
+            let option = if u64::from(self.samples) > depth { "samples" } else { "depth" };
+            return Err(invalid(
+                option,
+                format!("{depth} messages{samples} take {capacity} slots, of which a topic has at most {MAX_CAPACITY}"),
+            ));
         }
         self.capacity = capacity as u32;
-        self.check().map_err(|reason| invalid("depth", reason))?;
+        // What is left to be wrong is the size of it all.
+        self.check().map_err(|reason| invalid("max_len", reason))?;
         Ok(self)
     }
 
@@ -113,7 +119,10 @@ impl Geometry {
         }
         let slots = || u64::from(self.capacity).checked_mul(self.stride());
         if self.max_len > MAX_FILE || slots().is_none_or(|bytes| bytes > MAX_FILE) {
-            return Err(format!("{} messages of {} bytes are more than a topic can hold", self.capacity, self.max_len));
+            return Err(format!(
+                "{} slots for messages of {} bytes are more than a topic can have, 64 TiB",
+                self.capacity, self.max_len
+            ));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::schema::{Schema, SchemaBuilder, short_name};
+use super::schema::{MAX_NAME, Schema, SchemaBuilder, short_name};
 use crate::core::plain::Plain;
 
 /// A fixed-size message type. Declare one with [`message!`](crate::message).
@@ -12,6 +12,10 @@ use crate::core::plain::Plain;
 /// The implementer promises what [`Plain`] asks for, that the type is aligned to 8 bytes, and that
 /// [`define`](Message::define) describes its bytes: each field in order, padding included, each primitive at a multiple
 /// of its own size. Then the bytes are the body of a little-endian XCDR1 message as they stand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no message type",
+    note = "declare it with `conduit::message! {{ .. }}`, or use `[u8]` for bytes"
+)]
 pub unsafe trait Message: Plain {
     /// Name of the type, as `package/msg/Type`.
     const NAME: &'static str;
@@ -22,6 +26,11 @@ pub unsafe trait Message: Plain {
 }
 
 /// A type that a field of a message can have: a fixed-width number, another message, or an array of either.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a field of a message",
+    label = "not a fixed-width number, another `message!`, or an array of either",
+    note = "use `u8` for a `bool`, `u32` for a `char`, `u64` or `u32` for a `usize`, and `[u8; N]` for text; for an array of arrays, one long array"
+)]
 pub trait Field: Plain {
     /// What the offset of such a field must be a multiple of, by XCDR1's table: not the target's `align_of`, which for
     /// `f64` is 4 on i686.
@@ -175,15 +184,33 @@ pub fn zeroed<T: Plain>() -> T {
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-/// Where the next field must begin, given where the last one ended.
+/// Whether `name` is a type's name: `package/msg/Type`, each part a letter and then letters, digits and underscores.
 #[doc(hidden)]
-pub const fn field_offset(end: usize, align: usize) -> usize {
-    assert!(
-        end % align == 0,
-        "a message has no implicit padding: put a field such as `pad: [u8; N]` before this one, so that it begins at a \
-         multiple of its size"
-    );
-    end
+pub const fn is_type_name(name: &str) -> bool {
+    let name = name.as_bytes();
+    let (mut at, mut part, mut part_began) = (0, 0, 0);
+    while at <= name.len() {
+        if at == name.len() || name[at] == b'/' {
+            let middle =
+                part == 1 && at == part_began + 3 && matches!(name.split_at(part_began).1, [b'm', b's', b'g', ..]);
+            if at == part_began || (part == 1) != middle {
+                return false;
+            }
+            (part, part_began) = (part + 1, at + 1);
+        } else if !(name[at].is_ascii_alphabetic()
+            || at > part_began && (name[at].is_ascii_digit() || name[at] == b'_'))
+        {
+            return false;
+        }
+        at += 1;
+    }
+    part == 3 && name.len() <= MAX_NAME
+}
+
+/// Whether a field that must be aligned to `align` may begin at `offset`.
+#[doc(hidden)]
+pub const fn is_aligned(offset: usize, align: usize) -> bool {
+    offset % align == 0
 }
 
 /// Declares a message type: the struct, its checked layout and its schema together.
@@ -206,9 +233,11 @@ pub const fn field_offset(end: usize, align: usize) -> usize {
 /// assert_eq!(joint, Joint { position: 0.5, effort: 0.0, id: 3, pad: [0; 2] });
 /// ```
 ///
-/// Fields are fixed-width numbers, other messages, and arrays of either; pointers, `usize`, `bool`, `char` and 128-bit
-/// integers are refused at compile time. So is implicit padding: it must be named as a field, because the schema names
-/// every byte, which is what makes the struct in memory a CDR message as it stands.
+/// The name has the form `package/msg/Type`. Fields are fixed-width numbers, other messages, and arrays of either;
+/// pointers, `usize`, `bool`, `char` and 128-bit integers are refused at compile time. So is implicit padding: each number
+/// stands at a multiple of its own size, each message at a multiple of 8, and the struct is a multiple of 8 bytes long.
+/// Padding must be named as a field, because the schema names every byte, which is what makes the struct in memory a CDR
+/// message as it stands.
 ///
 /// ```compile_fail
 /// conduit::message! {
@@ -236,15 +265,25 @@ macro_rules! message {
         }
 
         const _: () = {
+            assert!(
+                $crate::topic::is_type_name($type_name),
+                ::core::concat!("`", $type_name, "` is no type name: it has the form `package/msg/Type`, up to 128 letters, \
+                    digits and underscores, each part beginning with a letter")
+            );
             let mut end = 0;
             $(
-                end = $crate::topic::field_offset(end, <$field_type as $crate::topic::Field>::ALIGN);
+                assert!(
+                    $crate::topic::is_aligned(end, <$field_type as $crate::topic::Field>::ALIGN),
+                    ::core::concat!("`", stringify!($field), "` of `", stringify!($name), "` would have padding in front \
+                        of it: put a field such as `pad: [u8; N]` there, so that it begins at a multiple of its size")
+                );
                 assert!(::core::mem::offset_of!($name, $field) == end);
                 end += ::core::mem::size_of::<$field_type>();
             )+
             assert!(
                 end == ::core::mem::size_of::<$name>(),
-                "a message is a multiple of 8 bytes long: end it with a field such as `pad: [u8; N]`"
+                ::core::concat!("`", stringify!($name), "` is not a multiple of 8 bytes long: end it with a field such as \
+                    `pad: [u8; N]`")
             );
         };
 
@@ -360,6 +399,31 @@ mod tests {
         assert!(text.contains("float64[9] linear_acceleration_covariance\n"));
         assert_eq!(schema.hash(), Imu::schema().hash());
         assert_ne!(schema.hash(), Vector3::schema().hash());
+    }
+
+    #[test]
+    fn a_type_has_a_package_and_a_name() {
+        for name in ["a/msg/B", "conduit_msgs/msg/Imu", "p2/msg/T_3"] {
+            assert!(is_type_name(name), "{name}");
+        }
+        let long = format!("a/msg/{}", "b".repeat(MAX_NAME));
+        for name in [
+            "",
+            "Imu",
+            "a/B",
+            "a/msg/",
+            "/msg/B",
+            "a//B",
+            "a/srv/B",
+            "a/msgs/B",
+            "a/msg/B/C",
+            "2/msg/B",
+            "a/msg/_",
+            "a/msg/b-c",
+            &long,
+        ] {
+            assert!(!is_type_name(name), "{name}");
+        }
     }
 
     #[test]

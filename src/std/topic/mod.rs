@@ -55,7 +55,7 @@ pub use error::{Error, Result};
 pub use layout::{Geometry, Overflow, SlotKind, Timestamps};
 pub use message::{Element, Field, Imu, Inline, Message, Payload, Quaternion, Time, Vector3, inline_words};
 #[doc(hidden)]
-pub use message::{field_offset, zeroed};
+pub use message::{is_aligned, is_type_name, zeroed};
 pub use name::{MAX_DOMAIN, MAX_TOPIC};
 pub use observer::{Observed, Observer};
 pub use options::{PublisherOptions, SubscriberOptions};

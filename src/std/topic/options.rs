@@ -76,8 +76,12 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
         self
     }
 
-    /// How many of the last messages a late subscriber finds, and a slow one may be behind. Default 16. Rounded up to
-    /// what fills a power of two of slots.
+    /// How many of the last messages a late subscriber finds, and a slow one may be behind, at least. Default 16.
+    ///
+    /// A topic has a power of two of slots: enough for `depth` messages, in lossless topics a quarter more, 2 that the
+    /// publisher works with, and in Frames slots `samples` x `subscribers`. What rounding adds is used as depth. A Words slot
+    /// takes the message rounded up to 8 bytes and 8 more, 16 with timestamps; a Frames slot 64 bytes and `max_len` + 4
+    /// rounded up to 64. The topic sets all of that aside when it is created.
     pub fn depth(mut self, messages: u32) -> Self {
         self.depth = messages;
         self

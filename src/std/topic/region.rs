@@ -58,10 +58,16 @@ impl Region {
     ) -> Result<Self, Error> {
         let system = |action| move |source| system_error(action, name, source);
         let page = rustix::param::page_size();
-        let parts = Parts::new(geometry, page, schema.data.len())
-            .ok_or_else(|| Error::InvalidOption { option: "depth", reason: "the region is too large to map".into() })?;
+        let parts = Parts::new(geometry, page, schema.data.len()).ok_or_else(|| Error::InvalidOption {
+            option: "max_len",
+            reason: "the region is too large to map".into(),
+        })?;
         let len = parts.len;
-        let file = shm::create_unnamed(mode, len as u64).map_err(system("create"))?;
+        let file = shm::create_unnamed(mode, len as u64).map_err(|source| Error::System {
+            action: "create",
+            path: format!("{} of {} KiB", path(name), len.div_ceil(1024)),
+            source: source.into(),
+        })?;
         let lock_file = UnsharedFile::new(shm::reopen(file.as_fd()).map_err(system("create"))?);
         // Nobody else can open an unnamed file, so the byte is free.
         lock::try_lock(lock_file.as_fd(), lock::WRITER).map_err(system("lock"))?;
