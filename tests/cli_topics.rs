@@ -186,6 +186,23 @@ fn info_json_has_every_figure() {
 }
 
 #[test]
+fn info_of_a_full_lossless_topic_counts_all_it_holds_and_calls_refusals_by_their_name() {
+    let cli = Cli::new();
+    let mut publisher = cli.domain.bytes().depth(4).overflow(Overflow::Reject).open("t").unwrap();
+    let _subscriber = cli.domain.subscriber().open("t").unwrap();
+    let published = (0..1000).take_while(|_| publisher.publish(b"x").is_ok()).count();
+    let out = cli.run(&["info", "t"]).code(0).out;
+    for line in [
+        format!("published     {published} messages"),
+        format!("history       {published} messages held"),
+        "lost          0 messages by subscribers".into(),
+        "refused       1 message because a subscriber was behind".into(),
+    ] {
+        assert!(out.lines().any(|there| there == line), "{line:?} is not in\n{out}");
+    }
+}
+
+#[test]
 fn info_says_how_the_last_publisher_went() {
     let cli = Cli::new();
     drop(publishers(&cli, &["t"]));

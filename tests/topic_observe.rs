@@ -373,6 +373,32 @@ fn an_observer_starts_where_it_is_told() {
 }
 
 #[test]
+fn what_a_topic_is_said_to_hold_is_what_an_observer_finds() {
+    for (slots, overflow) in modes() {
+        let domain = Domain::new();
+        let held = || topic::inspect(Some(domain.name()), "t").unwrap().held;
+        let found = || {
+            let mut stream = Stream::default();
+            drain(&mut observe(&domain, Start::Oldest), &mut stream);
+            stream.received
+        };
+        let mut publisher = domain.publisher_of(slots, LEN).depth(5).overflow(overflow).open("t").unwrap();
+        assert_eq!((held(), found()), (0, 0), "{slots:?} {overflow:?}");
+        let _subscriber = domain.subscriber().open("t").unwrap();
+        let mut published = 0;
+        while published < 100 && publisher.publish_timeout(&support::message(LEN, published), Duration::ZERO).is_ok() {
+            published += 1;
+            assert_eq!(held(), found(), "{slots:?} {overflow:?} after {published}");
+        }
+        let capacity = u64::from(publisher.geometry().capacity);
+        match overflow {
+            Overflow::Overwrite => assert_eq!(held(), capacity - 1, "{slots:?}: one slot is claimed ahead"),
+            _ => assert_eq!(held(), published, "{slots:?} {overflow:?}: nothing is overwritten"),
+        }
+    }
+}
+
+#[test]
 fn an_observer_that_is_lapped_is_told_exactly_what_it_lost() {
     let domain = Domain::new();
     let mut noise = Noise::seeded("an_observer_that_is_lapped_is_told_exactly_what_it_lost");

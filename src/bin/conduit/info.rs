@@ -87,18 +87,13 @@ fn print(info: &TopicInfo, schema: bool, out: &mut Out) -> Result<()> {
     line("created", format!("{created}, {} ago", units::time(age.as_nanos() as f64)))?;
     line("publisher", publisher(info))?;
     line("published", units::several(info.published, "message", "messages"))?;
-    line("history", format!("{} held", units::several(info.held.min(info.published), "message", "messages")))?;
-    let mut trouble = Vec::new();
-    for (number, what) in [
-        (describe::lost(info), "lost by subscribers"),
-        (info.rejected, "refused because a subscriber was behind"),
-        (info.all_pinned, "refused because all slots were held"),
-    ] {
+    line("history", format!("{} held", units::several(info.held, "message", "messages")))?;
+    line("lost", format!("{} by subscribers", units::several(describe::lost(info), "message", "messages")))?;
+    for (number, why) in [(info.rejected, "a subscriber was behind"), (info.all_pinned, "all slots were held")] {
         if number > 0 {
-            trouble.push(format!("{} {what}", units::count(number)));
+            line("refused", format!("{} because {why}", units::several(number, "message", "messages")))?;
         }
     }
-    line("lost", if trouble.is_empty() { "0".into() } else { trouble.join(", ") })?;
     if info.skips + info.blocked > 0 {
         let (skips, waits) =
             (units::several(info.skips, "slot", "slots"), units::several(info.blocked, "time", "times"));

@@ -50,7 +50,8 @@ pub struct TopicInfo {
     pub epoch: u32,
     /// How many messages were ever published, counting the topics it replaced.
     pub published: u64,
-    /// How many of them it still holds, at most.
+    /// How many of them it still holds: what an [`Observer`](super::Observer) that starts with the oldest finds. While a
+    /// publisher goes on it may be some fewer.
     pub held: u64,
     /// Slots that the publisher stepped over because a subscriber held them.
     pub skips: u64,
@@ -139,10 +140,16 @@ fn look_at(region: &Region) -> TopicInfo {
     let view = region.view();
     let page = region.writer_page();
     let head = page.ring.head.load(Ordering::Relaxed);
-    let published = match geometry.slots {
-        SlotKind::Words => WordReader::new(WordView(view), Start::New).next_sequence(),
-        SlotKind::Frames => FrameObserver::new(FrameView(view), Start::New).next_sequence().unwrap_or_default(),
+    let sequence = |start| match geometry.slots {
+        SlotKind::Words => Some(WordReader::new(WordView(view), start).next_sequence()),
+        SlotKind::Frames => FrameObserver::new(FrameView(view), start).next_sequence(),
     };
+    // Before the first lap is over nothing is gone, and a search would touch each empty slot. The oldest is asked for
+    // first, so that a publisher that goes on cannot overtake it.
+    let in_first_lap = head < u64::from(geometry.capacity);
+    let oldest = if in_first_lap { Some(page.ring.base.load(Ordering::Relaxed)) } else { sequence(Start::Oldest) };
+    let published = sequence(Start::New).unwrap_or_default();
+    let held = oldest.map_or(0, |oldest| published.saturating_sub(oldest));
     let subscribers = (0..MAX_READERS.min(geometry.subscribers))
         .filter(|&bit| lock::is_locked(region.file(), bit).unwrap_or(false))
         .map(|bit| {
@@ -168,7 +175,7 @@ fn look_at(region: &Region) -> TopicInfo {
         writer_pid: page.pid.load(Ordering::Relaxed),
         epoch: page.epoch.load(Ordering::Relaxed),
         published,
-        held: head.min(u64::from(geometry.capacity) - 1),
+        held: held.min(u64::from(geometry.capacity)),
         skips: page.ring.skips.load(Ordering::Relaxed),
         rejected: page.rejected.load(Ordering::Relaxed),
         blocked: page.blocked.load(Ordering::Relaxed),
