@@ -90,6 +90,24 @@ pub fn terminal_width() -> Option<usize> {
     (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
+/// The width that text is made for where nothing is known of a terminal.
+pub const COLUMNS: usize = 80;
+
+/// Breaks text at spaces into lines of at most `width` columns; a word that is longer has a line of its own.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.into()),
+        }
+    }
+    lines
+}
+
 /// A table whose columns are as wide as they need to be.
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -132,4 +150,17 @@ pub fn harmless(text: &str) -> String {
             plain.into_iter().chain(escaped.into_iter().flatten())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_broken_at_spaces_and_no_word_is_lost() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("a muchtoolongword b", 5), ["a", "muchtoolongword", "b"]);
+        assert_eq!(wrap("µs µs", 5), ["µs µs"]);
+        assert_eq!(wrap("", 5), [""]);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::cast::{Cast, Fate, Member};
 use super::scan::Scan;
 use crate::outcome::Result;
-use crate::output::{Out, terminal_width};
+use crate::output::{COLUMNS, Out, terminal_width, wrap};
 use crate::units;
 
 /// On a terminal the figures are renewed in place; elsewhere they are lines.
@@ -44,11 +44,11 @@ impl Show {
         } else {
             let subscribers: Vec<_> = cast.subscribers().iter().map(pid).collect();
             self.out.line(format_args!(
-                "Process {} publishes {} B a thousand times a second; {} receive, each a process.",
+                "Process {} publishes {} B a thousand times a second.",
                 cast.publisher().pid,
                 size_of::<Scan>(),
-                subscribers.join(", ")
             ))?;
+            self.out.line(format_args!("{} receive, each a process.", subscribers.join(", ")))?;
             self.out.line("")?;
         }
         self.out.flush()
@@ -97,7 +97,7 @@ impl Show {
         self.erase()?;
         if self.in_place() {
             // A line that is wrapped would be two to go over.
-            let width = terminal_width().unwrap_or(80);
+            let width = terminal_width().unwrap_or(COLUMNS);
             for line in &lines {
                 self.out.line(line.chars().take(width - 1).collect::<String>())?;
             }
@@ -128,14 +128,33 @@ impl Show {
             for (title, lines) in summary.chapters(cast) {
                 self.out.line(self.out.style.bold(title))?;
                 for (name, text) in lines {
-                    self.out.line(format_args!("  {name:10}  {text}"))?;
+                    self.entry(name, &text)?;
                 }
                 self.out.line("")?;
             }
         }
         self.out.flush()
     }
+
+    fn entry(&mut self, name: &str, text: &str) -> Result<()> {
+        const INDENT: usize = 14;
+        let style = self.out.style;
+        for (at, line) in wrap(text, COLUMNS - INDENT).iter().enumerate() {
+            let name = format!("{:10}", if at == 0 { name } else { "" });
+            let name = match name.trim_end() {
+                PASS => style.good(name),
+                FAIL => style.warning(name),
+                _ => name,
+            };
+            self.out.line(format_args!("  {name}  {line}"))?;
+        }
+        Ok(())
+    }
 }
+
+/// Verdicts.
+const PASS: &str = "PASS";
+const FAIL: &str = "FAIL";
 
 fn seconds(start: Instant) -> f64 {
     (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
@@ -256,25 +275,47 @@ impl Summary {
     }
 
     fn chapters(&self, cast: &Cast) -> Vec<Chapter> {
-        let mut chapters =
-            vec![("What happened", self.what_happened(cast)), ("In place, without a copy", self.proof(cast))];
-        let left = match self.problems.as_slice() {
-            [] => "every process is gone, and nothing of them is in /dev/shm".into(),
-            problems => format!("PROBLEM: {}", problems.join("; ")),
-        };
-        chapters.push(("Afterwards", vec![("left", left)]));
-        chapters.push((
-            "Try next",
-            vec![
-                ("in one", "conduit echo greetings".into()),
-                ("in another", "conduit pub greetings 'hello, world'".into()),
-                ("typed", "conduit pub imu --type imu '{\"angular_velocity\": {\"z\": 0.1}}' --rate 100".into()),
-                ("", "conduit hz imu; conduit info imu --schema; conduit echo imu --field angular_velocity.z".into()),
-                ("measure", "conduit bench".into()),
-                ("in Rust", "cargo run --release --features std --example typed".into()),
-            ],
-        ));
-        chapters
+        let lines = |lines: &[(&'static str, &str)]| lines.iter().map(|&(name, text)| (name, text.into())).collect();
+        vec![
+            ("What happened", self.what_happened(cast)),
+            ("In place, without a copy", self.proof(cast)),
+            ("Verdict", vec![self.verdict(cast)]),
+            (
+                "Try next",
+                lines(&[
+                    ("terminal 1", "conduit echo greetings"),
+                    ("terminal 2", "conduit pub greetings 'hello, world'"),
+                    ("typed", "conduit pub imu -t imu --rate 100 '{\"angular_velocity\": {\"z\": 1}}'"),
+                    ("meanwhile", "conduit hz imu"),
+                    ("", "conduit info imu --schema"),
+                    ("", "conduit echo imu --field angular_velocity.z"),
+                    ("measure", "conduit bench"),
+                    ("in Rust", "cargo run --release --features std --example typed"),
+                ]),
+            ),
+        ]
+    }
+
+    /// What was shown, or what should have held and did not.
+    fn verdict(&self, cast: &Cast) -> (&'static str, String) {
+        if !self.problems.is_empty() {
+            return (FAIL, self.problems.join("; "));
+        }
+        let samples = units::several(self.received, "sample", "samples");
+        let mut shown = vec![format!("{samples} whole and read where they were written"), "every loss counted".into()];
+        if self.killed_at.is_some() {
+            shown.push("a kill -9 that held nobody up".into());
+        }
+        if self.kept(cast).is_some() {
+            shown.push("a held message that stayed as it was".into());
+        }
+        shown.push("nothing left behind: no process, no file in /dev/shm".into());
+        let mut verdict = shown.join(", ");
+        if self.lost_by_the_quick > 0 {
+            let lost = units::several(self.lost_by_the_quick, "message", "messages");
+            verdict.push_str(&format!("; but the machine stood still for so long that {lost} were overwritten unread"));
+        }
+        (PASS, verdict)
     }
 
     fn what_happened(&self, cast: &Cast) -> Vec<(&'static str, String)> {
@@ -324,20 +365,14 @@ impl Summary {
             let (address, offset) = (total["address"].as_u64().unwrap_or(0), total["offset"].as_u64().unwrap_or(0));
             lines.push((
                 "written",
-                format!("by process {} at {address:#x}, which is {offset:#x} in that file", publisher.pid),
+                format!("by publisher ({}) at {address:#x}: {offset:#x} in that file", publisher.pid),
             ));
         }
         for member in cast.subscribers() {
             let Some(seen) = member.total.as_ref().map(|total| &total["seen_at"]) else { continue };
             let (address, offset) = (seen["address"].as_u64().unwrap_or(0), seen["offset"].as_u64().unwrap_or(0));
             let access = if seen["writable"] == true { "writable" } else { "mapped read-only" };
-            lines.push((
-                "read",
-                format!(
-                    "by process {} ({}) at {address:#x}, which is {offset:#x} in the same file, {access}",
-                    member.pid, member.name
-                ),
-            ));
+            lines.push(("read", format!("by {} ({}) at {address:#x}: {offset:#x}, {access}", member.name, member.pid)));
         }
         lines.push((
             "all",
