@@ -386,7 +386,11 @@ fn hz_measures_rate_latency_and_loss() {
     });
     let lines = text.lines();
     assert!(lines[0].starts_with("TOPIC") && lines[0].contains("JITTER") && lines[0].ends_with("LOST"), "{text:?}");
-    assert!(lines.last().unwrap().contains("total of"), "{text:?}");
+    assert!(lines[lines.len() - 2].starts_with("total of "), "{text:?}");
+    let width = lines[0].chars().count();
+    let rows = lines.iter().filter(|line| line.starts_with("v "));
+    assert!(width <= 80 && rows.clone().count() >= 2, "{text:?}");
+    assert!(rows.clone().all(|row| row.chars().count() == width), "all end below the head: {text:?}");
     let reports = json.json_lines();
     let total = reports.last().unwrap();
     assert_eq!(json.code, if total["lost"] == 0 { 0 } else { 3 }, "{json:?}");

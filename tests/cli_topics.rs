@@ -16,6 +16,13 @@ fn publishers(cli: &Cli, topics: &[&str]) -> Vec<conduit::Publisher<[u8]>> {
     topics.iter().map(|topic| cli.domain.bytes().open(topic).unwrap()).collect()
 }
 
+#[track_caller]
+fn fits_80_columns(out: &str) {
+    for line in out.lines() {
+        assert!(line.chars().count() <= 80, "wider than 80 columns: {line}");
+    }
+}
+
 #[test]
 fn topics_prints_one_name_a_line() {
     let cli = Cli::new();
@@ -48,10 +55,11 @@ fn topics_long_tells_what_each_is_like() {
     drop(cli.domain.bytes().max_len(100).depth(3).open("old").unwrap());
     let out = cli.run(&["topics", "--long"]).code(0).out;
     let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(&lines[0][..4], ["TOPIC", "TYPE", "PUBLISHER", "SUBSCRIBERS"]);
+    assert_eq!(lines[0], ["TOPIC", "TYPE", "PUBLISHER", "SUBS", "PUBLISHED", "MEMORY", "AGE"]);
     let process = std::process::id().to_string();
-    assert_eq!(&lines[1][..8], ["imu", "conduit_msgs/msg/Imu", "process", &process, "1", "of", "16", "1"]);
-    assert_eq!(&lines[2][..3], ["old", "bytes", "closed"]);
+    assert_eq!(&lines[1][..5], ["imu", "conduit_msgs/msg/Imu", &process, "1/16", "1"]);
+    assert_eq!(&lines[2][..5], ["old", "bytes", "closed", "0/16", "0"]);
+    fits_80_columns(&out);
 }
 
 #[test]
@@ -258,6 +266,7 @@ fn doctor_checks_and_its_exit_code_says_what_came_of_it() {
     }
     let text = cli.run(&["doctor"]).code(ended.code).out;
     assert!(text.contains("shared memory") && text.contains("/dev/shm: "), "{text}");
+    fits_80_columns(&text);
 }
 
 #[test]

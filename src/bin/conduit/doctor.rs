@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::outcome::{Outcome, Result};
-use crate::output::{Out, print_json};
+use crate::output::{COLUMNS, Out, print_json, wrap};
 
 /// Check this machine: shared memory, limits, kernel, clock, stale topics
 ///
@@ -39,7 +39,7 @@ struct Finding {
     name: &'static str,
     verdict: Verdict,
     value: String,
-    /// What it means and what to do; empty if there is nothing to do.
+    /// What it means and what to do, commands on lines of their own; empty if there is nothing to do.
     advice: String,
 }
 
@@ -65,7 +65,7 @@ pub fn run(_: &Args, context: &Context) -> Result {
                     "check": finding.name,
                     "verdict": finding.verdict.name(),
                     "value": finding.value,
-                    "advice": (!finding.advice.is_empty()).then_some(&finding.advice),
+                    "advice": (!finding.advice.is_empty()).then(|| finding.advice.replace('\n', " ")),
                 })
             })
             .collect();
@@ -80,9 +80,10 @@ pub fn run(_: &Args, context: &Context) -> Result {
                 Verdict::Note => style.bold(mark),
                 Verdict::Warning => style.warning(mark),
             };
-            out.line(format_args!("{mark}  {:22}  {}", finding.name, finding.value))?;
-            if !finding.advice.is_empty() {
-                out.line(format_args!("{:33}{}", "", style.dim(&finding.advice)))?;
+            out.line(format_args!("{mark}  {:19}  {}", finding.name, finding.value))?;
+            const INDENT: usize = 30;
+            for line in finding.advice.lines().flat_map(|line| wrap(line, COLUMNS - INDENT)) {
+                out.line(format_args!("{:INDENT$}{}", "", style.dim(line)))?;
             }
         }
         out.flush()?;

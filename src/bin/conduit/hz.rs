@@ -20,7 +20,8 @@ use crate::{Context, completions, units};
 /// Measure rate, jitter, latency, bytes and loss
 ///
 /// Rate and jitter are those of publishing where messages have timestamps, else those of their arrival here. Latency is
-/// the time from publishing to here. The last lines are about the whole time.
+/// the time from publishing to here; GAP max is the longest time between two messages. The last lines are about the whole
+/// time.
 #[derive(clap::Args)]
 pub struct Args {
     /// Topics, or patterns
@@ -201,17 +202,77 @@ impl Report {
         })
     }
 
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 8] {
         let time = |value: Option<f64>| value.map_or("-".into(), units::time);
-        let latency = self.latency.map(|value| time(value.map(|value| value as f64)));
+        let [p50, p99, max] = self.latency.map(|value| time(value.map(|value| value as f64)));
         [
             self.rate.map_or("-".into(), units::hertz),
-            format!("{} .. {}", time(self.intervals.min()), time(self.intervals.max())),
             time(self.intervals.deviation()),
-            latency.join(" / "),
-            self.bytes.map_or("-".into(), |bytes| format!("{}/s", units::bytes(bytes))),
+            time(self.intervals.max()),
+            p50,
+            p99,
+            max,
+            self.bytes.map_or("-".into(), units::bytes),
             units::count(self.lost),
         ]
+    }
+}
+
+/// Writes reports: JSON, or rows below a head.
+struct Sheet {
+    out: Out,
+    json: bool,
+    /// Of the column of topics below the last head; 0 before the first.
+    width: usize,
+}
+
+impl Sheet {
+    fn new(json: bool) -> Self {
+        Sheet { out: Out::new(), json, width: 0 }
+    }
+
+    /// Rows of these topics follow: writes a head, unless there is one that fits them.
+    fn head<'t>(&mut self, topics: impl Iterator<Item = &'t String>) -> Result<()> {
+        const HEAD: [&str; 8] = ["RATE", "JITTER", "GAP max", "LAT p50", "LAT p99", "LAT max", "BYTES/s", "LOST"];
+        // What the other columns leave of 80.
+        const LEAST: usize = 11;
+        let longest = topics.map(|topic| topic.chars().count()).max();
+        let Some(width) = longest.map(|longest| longest.max(LEAST)).filter(|width| !self.json && *width > self.width)
+        else {
+            return Ok(());
+        };
+        self.width = width;
+        let head = self.line("TOPIC", &HEAD.map(Into::into));
+        self.out.line(self.out.style.bold(head))
+    }
+
+    fn report(&mut self, topic: &str, report: &Report) -> Result<()> {
+        if self.json {
+            return self.out.json(&report.json(topic, false));
+        }
+        let line = self.line(topic, &report.cells());
+        self.out.line(line)
+    }
+
+    fn totals(&mut self, totals: &[(&String, Report)]) -> Result<()> {
+        if self.json {
+            return totals.iter().try_for_each(|(topic, total)| self.out.json(&total.json(topic, true)));
+        }
+        self.head(totals.iter().map(|(topic, _)| *topic))?;
+        let messages = totals.iter().map(|(_, total)| total.count).sum();
+        let title = format!("total of {}", units::several(messages, "message", "messages"));
+        self.out.line(self.out.style.bold(title))?;
+        for (topic, total) in totals {
+            let line = self.line(topic, &total.cells());
+            self.out.line(self.out.style.bold(line))?;
+        }
+        Ok(())
+    }
+
+    fn line(&self, topic: &str, cells: &[String; 8]) -> String {
+        let [rate, jitter, gap, p50, p99, max, bytes, lost] = cells;
+        let width = self.width;
+        format!("{topic:width$} {rate:>8} {jitter:>8} {gap:>8} {p50:>8} {p99:>8} {max:>8} {bytes:>8} {lost:>5}")
     }
 }
 
@@ -225,8 +286,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
     let start = Instant::now();
     let end = args.duration.map(|duration| start + duration);
     let mut due = start + INTERVAL;
-    let mut out = Out::new();
-    let mut has_head = false;
+    let mut sheet = Sheet::new(context.json);
     loop {
         let woken = events.wait(&[], Some(end.map_or(due, |end| end.min(due))))?;
         let now = Instant::now();
@@ -236,44 +296,18 @@ pub fn run(args: &Args, context: &Context) -> Result {
         }
         if due <= now && !is_over {
             due = now.max(due + INTERVAL);
+            sheet.head(seen.keys())?;
             for (topic, seen) in &seen {
-                let report = lock(seen).report();
-                show(&mut out, context, topic, &report, false, &mut has_head)?;
+                sheet.report(topic, &lock(seen).report())?;
                 something_was_done();
             }
-            out.flush()?;
+            sheet.out.flush()?;
         }
         if is_over {
-            return sum_up(&seen, out, context, has_head, woken.interrupted);
+            return sum_up(&seen, sheet, woken.interrupted);
         }
         topics.check(seen.values().filter(|seen| lock(seen).ended).count())?;
     }
-}
-
-fn show(
-    out: &mut Out,
-    context: &Context,
-    topic: &str,
-    report: &Report,
-    total: bool,
-    has_head: &mut bool,
-) -> Result<()> {
-    if context.json {
-        return out.json(&report.json(topic, total));
-    }
-    if !*has_head {
-        *has_head = true;
-        let head =
-            row("TOPIC", &["RATE", "PERIOD", "JITTER", "LATENCY p50 / p99 / max", "BYTES", "LOST"].map(Into::into));
-        out.line(out.style.bold(head))?;
-    }
-    let line = row(topic, &report.cells());
-    out.line(if total { out.style.bold(format!("{line}  total of {}", units::count(report.count))) } else { line })
-}
-
-fn row(topic: &str, cells: &[String; 6]) -> String {
-    let [rate, period, jitter, latency, bytes, lost] = cells;
-    format!("{topic:20}  {rate:>10}  {period:>20}  {jitter:>8}  {latency:>29}  {bytes:>11}  {lost:>6}")
 }
 
 type Shared = Arc<Mutex<Seen>>;
@@ -292,21 +326,14 @@ fn measure_new(topics: &mut Follow, seen: &mut BTreeMap<String, Shared>, window:
     Ok(())
 }
 
-fn sum_up(
-    seen: &BTreeMap<String, Shared>,
-    mut out: Out,
-    context: &Context,
-    mut has_head: bool,
-    interrupted: bool,
-) -> Result {
-    let (mut messages, mut lost) = (0, 0);
-    for (topic, seen) in seen {
-        let total = lock(seen).total();
-        messages += total.count;
-        lost += total.lost;
-        show(&mut out, context, topic, &total, true, &mut has_head)?;
+fn sum_up(seen: &BTreeMap<String, Shared>, mut sheet: Sheet, interrupted: bool) -> Result {
+    let totals: Vec<_> = seen.iter().map(|(topic, seen)| (topic, lock(seen).total())).collect();
+    if !totals.is_empty() {
+        sheet.totals(&totals)?;
     }
-    out.flush()?;
+    sheet.out.flush()?;
+    let sum = |figure: fn(&Report) -> u64| totals.iter().map(|(_, total)| figure(total)).sum::<u64>();
+    let (messages, lost) = (sum(|total| total.count), sum(|total| total.lost));
     Ok(match (messages, lost) {
         (0, _) if interrupted => Outcome::Interrupted,
         (0, _) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use conduit::Error;
-use conduit::topic::{TopicInfo, inspect, list};
+use conduit::topic::{TopicInfo, WriterState, inspect, list};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
@@ -21,7 +21,7 @@ pub struct Args {
     /// Only topics of this name, below it, or that match
     #[arg(add = completions::topics())]
     pattern: Option<String>,
-    /// Type, publisher, subscribers, messages, memory
+    /// Type, publisher's process, subscribers of those there may be, messages, memory, age
     #[arg(short, long)]
     long: bool,
     /// Go on, and tell what comes, changes and goes
@@ -67,8 +67,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
     if found.is_empty() {
         nothing(args, context);
     } else if args.long {
-        let mut table =
-            Table::new(&["TOPIC", "TYPE", "PUBLISHER", "SUBSCRIBERS", "PUBLISHED", "DEPTH", "MEMORY", "AGE"]);
+        let mut table = Table::new(&["TOPIC", "TYPE", "PUBLISHER", "SUBS", "PUBLISHED", "MEMORY", "AGE"]);
         for (key, found) in &found {
             let name = full_name(key, args);
             table.row(match found {
@@ -134,15 +133,16 @@ fn topic_json((domain, topic): &Key, found: &std::result::Result<TopicInfo, Erro
 }
 
 fn row(name: String, info: &TopicInfo) -> Vec<String> {
-    let geometry = &info.geometry;
     let age = SystemTime::now().duration_since(info.created).unwrap_or_default();
     vec![
         name,
         describe::type_name(&info.schema),
-        publisher(info),
-        format!("{} of {}", info.subscribers.len(), geometry.subscribers),
+        match info.writer {
+            WriterState::Alive => info.writer_pid.to_string(),
+            state => describe::state(state).into(),
+        },
+        format!("{}/{}", info.subscribers.len(), info.geometry.subscribers),
         units::count(info.published),
-        format!("{} x {} B", geometry.depth, geometry.max_len),
         units::memory(info.bytes),
         units::time(age.as_nanos() as f64),
     ]
@@ -150,7 +150,7 @@ fn row(name: String, info: &TopicInfo) -> Vec<String> {
 
 fn publisher(info: &TopicInfo) -> String {
     match info.writer {
-        conduit::topic::WriterState::Alive => format!("process {}", info.writer_pid),
+        WriterState::Alive => format!("process {}", info.writer_pid),
         state => describe::state(state).into(),
     }
 }

@@ -28,7 +28,7 @@ fn shared_memory() -> Found {
         Ok(stat) => stat,
         Err(error) => {
             let finding = Finding::new("shared memory", Warning, format!("{SHM}: {error}"));
-            return Some(finding.advice("mount it: mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm"));
+            return Some(finding.advice("mount it:\nmount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm"));
         }
     };
     let (size, free) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
@@ -38,11 +38,12 @@ fn shared_memory() -> Found {
         Finding::new("shared memory", Warning, value)
             .advice("it is no file system in memory: mount a tmpfs there, or every message goes to a disk")
     } else if free < 16 << 20 || free < size / 20 {
-        Finding::new("shared memory", Warning, value)
-            .advice("new topics may not fit: conduit clean; or mount -o remount,size=1G /dev/shm (docker: --shm-size)")
+        Finding::new("shared memory", Warning, value).advice(
+            "new topics may not fit:\nconduit clean; or\nmount -o remount,size=1G /dev/shm\n(docker: --shm-size)",
+        )
     } else if size <= 64 << 20 {
         Finding::new("shared memory", Note, value)
-            .advice("small, as in containers: mount -o remount,size=1G /dev/shm (docker: --shm-size) for large topics")
+            .advice("small, as in containers, too small for large topics:\nmount -o remount,size=1G /dev/shm\n(docker: --shm-size)")
     } else {
         Finding::new("shared memory", Good, value)
     })
@@ -147,7 +148,7 @@ fn open_files() -> Found {
     let value = limit.map_or("unlimited".into(), |limit| limit.to_string());
     Some(match limit {
         Some(limit) if limit < 1024 => Finding::new("open files", Warning, value)
-            .advice("each topic takes a descriptor: ulimit -n 4096, or LimitNOFILE= in a unit"),
+            .advice("each topic takes a descriptor:\nulimit -n 4096, or LimitNOFILE= in a unit"),
         _ => Finding::new("open files", Good, value),
     })
 }
@@ -157,7 +158,7 @@ fn locked_memory() -> Found {
     let value = limit.map_or("unlimited".into(), units::memory);
     Some(match limit {
         Some(limit) if limit < 64 << 20 => Finding::new("locked memory", Note, value)
-            .advice("enough unless topics are opened with `memory_lock`: ulimit -l, or LimitMEMLOCK= in a unit"),
+            .advice("enough unless topics are opened with `memory_lock`:\nulimit -l, or LimitMEMLOCK= in a unit"),
         _ => Finding::new("locked memory", Good, value),
     })
 }
@@ -167,10 +168,10 @@ fn watches() -> Found {
     let value = format!("{most} instances for each user");
     Some(if let Err(error) = inotify::init(CreateFlags::CLOEXEC) {
         Finding::new("inotify", Warning, format!("{value}, none to be had: {error}"))
-            .advice("who waits for topics looks every now and then instead: sysctl fs.inotify.max_user_instances=512")
+            .advice("who waits for topics looks every now and then instead:\nsysctl fs.inotify.max_user_instances=512")
     } else if most < 64 {
         Finding::new("inotify", Warning, value)
-            .advice("each process that waits for topics takes one: sysctl fs.inotify.max_user_instances=512")
+            .advice("each process that waits for topics takes one:\nsysctl fs.inotify.max_user_instances=512")
     } else {
         Finding::new("inotify", Good, value)
     })
@@ -211,7 +212,7 @@ fn governor() -> Found {
     let governor = text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")?;
     Some(match governor.as_str() {
         "powersave" | "conservative" => Finding::new("frequency", Note, governor)
-            .advice("latencies are longer than they could be: cpupower frequency-set -g performance"),
+            .advice("latencies are longer than they could be:\ncpupower frequency-set -g performance"),
         _ => Finding::new("frequency", Good, governor),
     })
 }
@@ -224,7 +225,7 @@ fn stale_topics() -> Found {
         Finding::new("stale topics", Good, "none")
     } else {
         Finding::new("stale topics", Note, format!("{topics}, {}", units::memory(bytes)))
-            .advice("nobody uses them; to have the memory back: conduit clean --all-domains")
+            .advice("nobody uses them; to have the memory back:\nconduit clean --all-domains")
     })
 }
 
