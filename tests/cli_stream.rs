@@ -278,6 +278,33 @@ fn pub_goes_on_with_the_topic_as_it_is() {
 }
 
 #[test]
+fn pub_makes_a_topic_of_the_shape_that_is_asked_for() {
+    let cli = Cli::new();
+    cli.run(&["pub", "t", "x", "--depth", "40", "--overflow", "reject", "--subscribers", "3"]).code(0);
+    let geometry = || cli.run(&["info", "t", "--json"]).code(0).json()["geometry"].clone();
+    let first = geometry();
+    assert_eq!((&first["depth"], &first["subscribers"]), (&json!(40), &json!(3)));
+    assert_eq!(first["overflow"], "reject");
+    cli.run(&["pub", "t", "x"]).code(0);
+    assert_eq!(geometry(), first, "whoever asks for nothing takes the topic as it is");
+    cli.run(&["pub", "t", "x", "--overflow", "block"]).code(0);
+    assert_eq!(geometry()["overflow"], "block");
+}
+
+#[test]
+fn pub_says_that_it_replaces_a_topic_by_one_of_another_type() {
+    let cli = Cli::new();
+    let first = cli.run(&["pub", "t", "{}", "--type", "vector3"]).code(0);
+    assert!(!first.err.contains("carried"), "{first:?}");
+    let same = cli.run(&["pub", "t", "{}", "--type", "vector3", "--depth", "40"]).code(0);
+    assert!(!same.err.contains("carried"), "{same:?}");
+    let other = cli.run(&["pub", "t", "x", "--type", "bytes"]).code(0);
+    assert!(other.err.contains("carried geometry_msgs/msg/Vector3 and now carries bytes"), "{other:?}");
+    let opaque_too = cli.run(&["pub", "t", "00", "--type", "hex"]).code(0);
+    assert!(!opaque_too.err.contains("carried"), "{opaque_too:?}");
+}
+
+#[test]
 fn pub_says_what_is_wrong_with_a_message() {
     let cli = Cli::new();
     let fails = |args: &[&str], input: &str, code: i32, reason: &str| {

@@ -310,6 +310,8 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
         (&["echo", "t", "--field", "x", "--format", "hex"], "--field shows a decoded value"),
         (&["hz", "t", "--window", "1"], "1 is not in 2.."),
         (&["pub", "t", "x", "--rate", "fast"], "no unit of rate"),
+        (&["pub", "t", "x", "--overflow", "drop"], "possible values: overwrite, block, reject"),
+        (&["pub", "t", "x", "--subscribers", "65"], "65 is not in 1..=64"),
         (&["pub", "t"], "Give DATA, or -"),
         (&["pub", "a b", "x"], "is no topic name"),
         (&["echo", "a//b"], "is no topic name"),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use conduit::topic::decode::Format;
 use conduit::topic::{
-    Geometry, Imu, Payload, PublisherOptions, Quaternion, Schema, SlotKind, Time, Timestamps, Vector3, inspect,
+    Geometry, Imu, MAX_READERS, Overflow, Payload, PublisherOptions, Quaternion, Schema, SlotKind, Time, Timestamps,
+    TopicInfo, Vector3, inspect,
 };
 use conduit::{Error, Publisher};
 use serde_json::{Value, json};
@@ -43,9 +44,41 @@ pub struct Args {
     /// Messages that a new topic holds [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     depth: Option<u32>,
+    /// What a new topic does with messages that a subscriber has not received when their slot is needed
+    /// [default: overwrite]
+    #[arg(long, value_enum, value_name = "MODE")]
+    overflow: Option<OverflowArg>,
+    /// Most subscribers of a new topic, up to 64 [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_READERS.into()))]
+    subscribers: Option<u32>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum OverflowArg {
+    /// Overwrites them; the subscriber learns how many it lost
+    Overwrite,
+    /// Has the publisher wait for the subscriber
+    Block,
+    /// Refuses the publisher's message
+    Reject,
+}
+
+impl From<OverflowArg> for Overflow {
+    fn from(mode: OverflowArg) -> Self {
+        match mode {
+            OverflowArg::Overwrite => Overflow::Overwrite,
+            OverflowArg::Block => Overflow::Block,
+            OverflowArg::Reject => Overflow::Reject,
+        }
+    }
 }
 
 impl Args {
+    /// Whether the topic is to be of a certain shape, whatever shape it has.
+    fn asks_for_a_shape(&self) -> bool {
+        self.max_len.is_some() || self.depth.is_some() || self.overflow.is_some() || self.subscribers.is_some()
+    }
+
     /// Why text is not taken as text, where nobody asked for anything else.
     fn explain(&self, failure: Failure, kind: &Kind) -> Failure {
         match failure {
@@ -197,7 +230,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
         let bytes = kind.encode(&text).map_err(|failure| source.at_line(line, args.explain(failure, &kind)))?;
         let publisher = match &mut publisher {
             Some(publisher) => publisher,
-            none => none.insert(open(args, context, &kind, there.as_ref().map(|info| info.geometry), bytes.len())?),
+            none => none.insert(open(args, context, &kind, there.as_ref(), bytes.len())?),
         };
         if let Some(interval) = interval {
             while Instant::now() < due && !events.is_interrupted() {
@@ -269,21 +302,25 @@ impl Progress {
 }
 
 /// Opens the topic as it is, if it is there and the message fits, so that its subscribers stay.
-fn open(args: &Args, context: &Context, kind: &Kind, there: Option<Geometry>, len: usize) -> Result<Publisher<[u8]>> {
+fn open(args: &Args, context: &Context, kind: &Kind, there: Option<&TopicInfo>, len: usize) -> Result<Publisher<[u8]>> {
     let schema = kind.schema();
+    let replaced = there.map(|info| &info.schema).filter(|replaced| **replaced != schema);
     let options = Publisher::<[u8]>::options().domain(&context.domain);
-    let asked = args.max_len.is_some() || args.depth.is_some();
-    let there = there.filter(|geometry| {
-        !asked
+    let there = there.map(|info| &info.geometry).filter(|geometry| {
+        !args.asks_for_a_shape()
             && match geometry.slots {
                 SlotKind::Words => geometry.max_len == len as u64,
                 SlotKind::Frames => geometry.max_len >= len as u64,
             }
     });
     let options = match there {
-        Some(geometry) => like(options, &geometry),
+        Some(geometry) => like(options, geometry),
         None => {
-            let options = options.timestamps(Timestamps::Clock).depth(args.depth.unwrap_or(16));
+            let options = options
+                .timestamps(Timestamps::Clock)
+                .depth(args.depth.unwrap_or(16))
+                .overflow(args.overflow.map_or_else(Overflow::default, Into::into))
+                .subscribers(args.subscribers.unwrap_or(16));
             match kind {
                 Kind::Plain(format, _) if format.size() <= 256 => options.slots(SlotKind::Words).max_len(format.size()),
                 Kind::Plain(format, _) => options.max_len(format.size()),
@@ -291,7 +328,17 @@ fn open(args: &Args, context: &Context, kind: &Kind, there: Option<Geometry>, le
             }
         }
     };
-    Ok(options.schema(schema).open(&args.topic)?)
+    let publisher = options.schema(schema).open(&args.topic)?;
+    if let Some(replaced) = replaced {
+        let (before, now) = (describe::type_name(replaced), describe::type_name(publisher.schema()));
+        let another = if before == now { "another " } else { "" };
+        let place = context.in_domain();
+        note(format_args!(
+            "{}{place} carried {before} and now carries {another}{now}: what it held is gone",
+            args.topic
+        ));
+    }
+    Ok(publisher)
 }
 
 fn like(options: PublisherOptions<[u8]>, geometry: &Geometry) -> PublisherOptions<[u8]> {
