@@ -80,6 +80,7 @@ fn a_publisher_that_waits_for_input_or_for_room_can_be_interrupted() {
         let blocked = cli.start(&["pub", "full", "x", "-n", "1000", "--json"]);
         eventually("it waits for room", || look().blocked >= round);
         let ended = interrupt(blocked, signal).code(0).json();
+        assert_eq!(subscriber.publisher(), conduit::topic::WriterState::Closed);
         let mut received = 0;
         while subscriber.try_recv().unwrap().is_some() {
             received += 1;
@@ -95,6 +96,7 @@ fn a_publisher_that_waits_for_input_or_for_room_can_be_interrupted() {
     eventually("it waits for room", || look().blocked > blocked);
     let ended = interrupt(waiting, libc::SIGINT).code(130);
     assert_eq!((ended.err.as_str(), look().rejected), ("", rejected));
+    assert_eq!(subscriber.publisher(), conduit::topic::WriterState::Closed);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::Error;
-use conduit::topic::{self, Overflow, SlotKind, Start};
-use support::{Domain, KINDS, LEN, Noise, PATIENCE, Stream, drain, in_time, message, publish, rounds};
+use conduit::topic::{self, Overflow, SlotKind, Start, WriterState};
+use support::{Domain, KINDS, LEN, Noise, PATIENCE, Stream, drain, eventually, in_time, message, publish, rounds};
 
 #[test]
 fn a_blocking_topic_loses_nothing_however_slow_its_subscribers_are() {
@@ -102,6 +104,29 @@ fn a_blocking_publisher_waits_for_a_subscriber_that_never_reads_and_can_stop_wai
 }
 
 #[test]
+fn a_publisher_that_is_told_to_stop_waits_no_longer_and_closes_its_topic() {
+    let domain = Domain::new();
+    for slots in KINDS {
+        let mut publisher = domain.publisher_of(slots, LEN).overflow(Overflow::Block).open("t").unwrap();
+        let subscriber = domain.subscriber().open("t").unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        publisher.stop_waiting_on(stop.clone());
+        let publishing = thread::spawn(move || {
+            let result = (0..).find_map(|sequence| publisher.publish(&message(LEN, sequence)).err()).unwrap();
+            (result, publisher.next_sequence())
+        });
+        let info = || topic::inspect(Some(domain.name()), "t").unwrap();
+        eventually("it waits for room", || info().blocked > 0);
+        assert!(!publishing.is_finished());
+        stop.store(true, Ordering::Release);
+        let (error, published) = in_time("a publisher that was told to stop", || publishing.join().unwrap());
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+        assert_eq!((info().published, info().rejected), (published, 0), "what was given up was not refused");
+        assert_eq!(subscriber.publisher(), WriterState::Closed);
+    }
+}
+
+#[test]
 fn a_rejecting_topic_says_that_it_is_full_and_overwrites_nothing() {
     let domain = Domain::new();
     for slots in KINDS {
@@ -186,10 +211,10 @@ fn a_subscriber_that_joins_a_lossless_topic_late_loses_nothing_after_its_first_m
         let mut publisher =
             domain.publisher_of(slots, LEN).overflow(Overflow::Block).depth(4).subscribers(2).open("t").unwrap();
         let joins = rounds(2000);
-        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
-            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 publish(&mut publisher, 1);
             }
             publisher
@@ -205,7 +230,7 @@ fn a_subscriber_that_joins_a_lossless_topic_late_loses_nothing_after_its_first_m
             }
             assert_eq!(stream.lost, 0, "{slots:?} {start:?}");
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         in_time("publishing", move || thread.join().unwrap()).remove().unwrap();
     }
 }

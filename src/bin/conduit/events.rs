@@ -3,9 +3,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -41,14 +40,10 @@ pub struct Woken {
     pub ready: Vec<usize>,
 }
 
-/// Run when a command that was interrupted does not end by itself.
-type LastWords = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
-
 /// What a command sleeps on.
 pub struct Events {
     bell: Bell,
     interrupted: Arc<AtomicBool>,
-    last_words: LastWords,
     watch: Watch,
     /// A device or a file is never closed from the other side.
     output_may_close: bool,
@@ -85,8 +80,7 @@ impl Events {
         let bell = Bell(Arc::new(bell));
         let interrupted = Arc::new(AtomicBool::new(false));
         let signals = block_signals();
-        let last_words = LastWords::default();
-        let (ring, flag, words) = (bell.clone(), interrupted.clone(), last_words.clone());
+        let (ring, flag) = (bell.clone(), interrupted.clone());
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
@@ -94,26 +88,17 @@ impl Events {
                 flag.store(true, Ordering::Release);
                 ring.ring();
                 wait_for(&signals, Some(grace));
-                if let Some(say) = words.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    say_in_time(say);
-                }
                 std::process::exit(FORCED_CODE.load(Ordering::Relaxed).into());
             })
             .map_err(|error| Failure::Failed(format!("cannot start a thread for signals: {error}")))?;
         let output = rustix::fs::fstat(io::stdout()).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
         let output_may_close = !matches!(output, Ok(rustix::fs::FileType::RegularFile));
-        Ok(Events { bell, interrupted, last_words, watch: Watch::Off, output_may_close })
+        Ok(Events { bell, interrupted, watch: Watch::Off, output_may_close })
     }
 
     /// For a command that goes on without standard output.
     pub fn without_output(self) -> Self {
         Events { output_may_close: false, ..self }
-    }
-
-    /// For a command that may be stuck elsewhere than in its output: what to say for it, if it was interrupted and does
-    /// not end by itself.
-    pub fn last_words(&self, say: impl FnOnce() + Send + 'static) {
-        *self.last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(say));
     }
 
     /// Hears of topics from now on. Look for topics after this call.
@@ -148,6 +133,11 @@ impl Events {
 
     pub fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Acquire)
+    }
+
+    /// Becomes true with an interruption, for those who look at it elsewhere.
+    pub fn interruption(&self) -> Arc<AtomicBool> {
+        self.interrupted.clone()
     }
 
     /// Sleeps until something wants attention, or until `deadline`.
@@ -200,19 +190,6 @@ impl Events {
             _ => {}
         }
         Ok(Woken { interrupted: self.is_interrupted(), topics, ready })
-    }
-}
-
-/// Has a thread say something, which may get stuck, too.
-fn say_in_time(say: Box<dyn FnOnce() + Send>) {
-    let (tell, told) = channel();
-    let said = std::thread::Builder::new().spawn(move || {
-        say();
-        // Nobody waits for it any longer if it took too long.
-        let _ = tell.send(());
-    });
-    if said.is_ok() {
-        let _ = told.recv_timeout(GRACE);
     }
 }
 

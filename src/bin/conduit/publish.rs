@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use conduit::topic::decode::Format;
@@ -189,6 +188,9 @@ fn hex(text: &str) -> Result<Vec<u8>> {
     bytes.filter(|_| is_hex).ok_or_else(|| Failure::Usage(format!("`{text}` is no sequence of pairs of hex digits")))
 }
 
+/// How long it may take to end after an interruption. A wait for room ends within 100 ms of it.
+const GRACE: Duration = Duration::from_secs(1);
+
 pub fn run(args: &Args, context: &Context) -> Result {
     let there = match inspect(Some(&context.domain), &args.topic) {
         Ok(info) => Some(info),
@@ -197,7 +199,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
         Err(error) => return Err(error.into()),
     };
     let kind = Kind::new(args.kind.as_deref(), there.as_ref().map(|info| &info.schema))?;
-    let mut events = Events::new()?.without_output();
+    let mut events = Events::with_grace(GRACE)?.without_output();
     let Some(mut source) = Source::new(args.data.as_deref())? else {
         return Err(Failure::Usage("what is to be published? Give DATA, or - for lines of standard input".into()));
     };
@@ -206,13 +208,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
         _ => args.count,
     };
     let interval = args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
-    let progress = Arc::new(Progress::new(args, context));
-    let stuck = progress.clone();
-    events.last_words(move || {
-        // Nothing can be done about an output that is closed: the command is about to end.
-        let _ = stuck.sum_up(Outcome::Interrupted);
-    });
-    let mut published = 0;
+    let (mut published, mut last) = (0, None);
     let mut line = 0;
     let mut due = Instant::now();
     // Opened for the first message, whose length may be the topic's.
@@ -230,7 +226,11 @@ pub fn run(args: &Args, context: &Context) -> Result {
         let bytes = kind.encode(&text).map_err(|failure| source.at_line(line, args.explain(failure, &kind)))?;
         let publisher = match &mut publisher {
             Some(publisher) => publisher,
-            none => none.insert(open(args, context, &kind, there.as_ref(), bytes.len())?),
+            none => {
+                let mut opened = open(args, context, &kind, there.as_ref(), bytes.len())?;
+                opened.stop_waiting_on(events.interruption());
+                none.insert(opened)
+            }
         };
         if let Some(interval) = interval {
             while Instant::now() < due && !events.is_interrupted() {
@@ -241,64 +241,27 @@ pub fn run(args: &Args, context: &Context) -> Result {
         if events.is_interrupted() {
             break interrupted(published);
         }
-        let sequence = send(publisher, &bytes).map_err(|failure| source.at_line(line, failure))?;
-        published += 1;
-        progress.published(sequence);
+        match send(publisher, &bytes) {
+            Ok(sequence) => (published, last) = (published + 1, Some(sequence)),
+            // It waited for room.
+            Err(Error::Full { .. }) if events.is_interrupted() => break interrupted(published),
+            Err(error) => return Err(source.at_line(line, misfit(error))),
+        }
         something_was_done();
     };
     drop(publisher);
-    progress.sum_up(outcome)?;
+    let topic = &args.topic;
+    if context.json {
+        print_json(&json!({ "topic": topic, "published": published, "last_sequence": last }))?;
+    } else if outcome != Outcome::Interrupted {
+        let messages = units::several(published, "message", "messages");
+        note(format_args!("published {messages} to {topic}{}", context.in_domain()));
+    }
     Ok(outcome)
 }
 
 fn interrupted(published: u64) -> Outcome {
     if published > 0 { Outcome::Done } else { Outcome::Interrupted }
-}
-
-/// How far it is, to be told once: at the end, or by the thread that ends a command which is stuck waiting for room.
-struct Progress {
-    topic: String,
-    context: Context,
-    /// `None` once somebody tells it.
-    run: Mutex<Option<Run>>,
-}
-
-#[derive(Default)]
-struct Run {
-    published: u64,
-    last: Option<u64>,
-}
-
-impl Progress {
-    fn new(args: &Args, context: &Context) -> Self {
-        Progress { topic: args.topic.clone(), context: context.clone(), run: Mutex::new(Some(Run::default())) }
-    }
-
-    fn run(&self) -> MutexGuard<'_, Option<Run>> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn published(&self, sequence: u64) {
-        if let Some(run) = &mut *self.run() {
-            *run = Run { published: run.published + 1, last: Some(sequence) };
-        }
-    }
-
-    fn sum_up(&self, outcome: Outcome) -> Result<()> {
-        let Some(run) = self.run().take() else {
-            // The other thread is telling it, and ends the process after that.
-            loop {
-                std::thread::park();
-            }
-        };
-        if self.context.json {
-            print_json(&json!({ "topic": self.topic, "published": run.published, "last_sequence": run.last }))?;
-        } else if run.published > 0 || outcome != Outcome::Interrupted {
-            let messages = units::several(run.published, "message", "messages");
-            note(format_args!("published {messages} to {}{}", self.topic, self.context.in_domain()));
-        }
-        Ok(())
-    }
 }
 
 /// Opens the topic as it is, if it is there and the message fits, so that its subscribers stay.
@@ -352,18 +315,19 @@ fn like(options: PublisherOptions<[u8]>, geometry: &Geometry) -> PublisherOption
         .samples((geometry.samples / geometry.subscribers).max(1))
 }
 
-/// Publishes as the topic says: one with `Overflow::Block` waits for its subscribers as long as it takes. Such a wait does
-/// not end with a signal; [`Events`] ends the process. Waits that end by themselves, to be begun anew, would each count as
-/// a message that was refused.
-fn send(publisher: &mut Publisher<[u8]>, bytes: &[u8]) -> Result<u64> {
-    let result = match publisher.geometry().timestamps {
+/// Publishes as the topic says: one with `Overflow::Block` waits for its subscribers until an interruption.
+fn send(publisher: &mut Publisher<[u8]>, bytes: &[u8]) -> std::result::Result<u64, Error> {
+    match publisher.geometry().timestamps {
         Timestamps::Given => publisher.publish_at(bytes, crate::hz::monotonic_now()),
         _ => publisher.publish(bytes),
-    };
-    result.map_err(|error| match error {
+    }
+}
+
+fn misfit(error: Error) -> Failure {
+    match error {
         Error::TooLong { .. } | Error::WrongLength { .. } => Failure::Failed(format!("{error} (--max-len)")),
         error => error.into(),
-    })
+    }
 }
 
 /// Where messages come from.

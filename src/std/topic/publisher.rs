@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::layout::{CLOSED, Overflow, SlotKind, Timestamps};
@@ -47,6 +49,8 @@ struct WritingEnd {
     spin: Spin,
     /// When to ask next whether the subscriber that holds the publisher up still lives.
     life_check: Deadline,
+    /// Set by others (Release) to end waits for room.
+    stop: Option<Arc<AtomicBool>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +94,27 @@ impl<T: Payload + ?Sized> Publisher<T> {
     /// The sequence that the next message will have.
     pub fn next_sequence(&self) -> u64 {
         self.end.next_sequence()
+    }
+
+    /// Has a wait for room end with [`Error::Full`] once `stop` is true, within about 100 ms; the message does not count as
+    /// refused. For a program that is told to end, so that it can close a topic with [`Overflow::Block`] whose subscribers
+    /// do not read.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, atomic::AtomicBool};
+    /// # use conduit::{Error, Publisher, Subscriber, topic::Overflow};
+    /// # let domain = format!("doc-stop-{}", std::process::id());
+    /// let mut publisher = Publisher::<[u8]>::options().domain(&domain).overflow(Overflow::Block).open("t")?;
+    /// let subscriber = Subscriber::<[u8]>::options().domain(&domain).open("t")?;
+    /// // Such as a signal handler sets.
+    /// let stop = Arc::new(AtomicBool::new(true));
+    /// publisher.stop_waiting_on(stop);
+    /// while publisher.publish(b"message").is_ok() {}
+    /// # publisher.remove()?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn stop_waiting_on(&mut self, stop: Arc<AtomicBool>) {
+        self.end.stop = Some(stop);
     }
 
     /// Closes the topic and removes its name: what was published is gone, and subscribers wait for a new topic of the
@@ -362,6 +387,7 @@ impl WritingEnd {
             swept_skips: 0,
             spin: Spin::new(),
             life_check: Deadline::after(Duration::ZERO),
+            stop: None,
             region,
         };
         end.sweep_dead();
@@ -592,6 +618,9 @@ impl WritingEnd {
                 Err(WriteError::Full) => self.tell_of_skipped_slots(),
                 Err(error) => return Err(self.refuse(error)),
             }
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Acquire)) {
+                return Err(self.full());
+            }
             if deadline.is_some_and(Deadline::has_passed) {
                 self.region.writer_page().rejected.fetch_add(1, Ordering::Relaxed);
                 return Err(Error::TimedOut { topic: self.region.name.to_string() });
@@ -660,17 +689,21 @@ impl WritingEnd {
     fn refuse(&self, error: WriteError) -> Error {
         self.tell_of_skipped_slots();
         let page = self.region.writer_page();
-        let topic = self.region.name.to_string();
         match error {
             WriteError::Full => {
                 page.rejected.fetch_add(1, Ordering::Relaxed);
-                Error::Full { topic, subscriber: self.slowest_member().unwrap_or_default() }
+                self.full()
             }
             WriteError::AllPinned => {
                 page.all_pinned.fetch_add(1, Ordering::Relaxed);
-                Error::AllPinned { topic }
+                Error::AllPinned { topic: self.region.name.to_string() }
             }
         }
+    }
+
+    fn full(&self) -> Error {
+        let subscriber = self.slowest_member().unwrap_or_default();
+        Error::Full { topic: self.region.name.to_string(), subscriber }
     }
 
     /// Sweeps the pins of the dead after slots were skipped, at most once a lap.
