@@ -247,6 +247,21 @@ fn clean_removes_what_nobody_uses_and_nothing_else() {
 }
 
 #[test]
+fn clean_removes_no_more_than_it_is_told() {
+    let cli = Cli::new();
+    let _alive = publishers(&cli, &["stale/alive"]);
+    drop(publishers(&cli, &["stale/a", "stale/b", "other", "third"]));
+    assert!(cli.run(&["clean", "stale/*", "other"]).code(0).err.contains("removed 3 topics"));
+    assert_eq!(cli.run(&["topics"]).code(0).lines(), ["stale/alive", "third"]);
+    let used = cli.run(&["clean", "stale/alive"]).code(1);
+    assert!(used.err.contains("topic stale/alive in domain") && used.err.contains("is in use"), "{used:?}");
+    let wrong = cli.run(&["clean", "thrid", "third"]).code(1);
+    assert!(wrong.err.contains("topic thrid does not exist"), "{wrong:?}");
+    assert_eq!(cli.run(&["topics"]).code(0).lines(), ["stale/alive"], "the other one was removed");
+    assert!(cli.run(&["clean", "nothing*"]).code(0).err.contains("removed 0 topics"));
+}
+
+#[test]
 fn doctor_checks_and_its_exit_code_says_what_came_of_it() {
     let cli = Cli::new();
     let ended = cli.run(&["doctor", "--json"]);
@@ -383,7 +398,7 @@ fn topic_names_are_completed_as_they_are_now() {
     let _publishers = (publishers(&cli, &["sensors/imu", "sensors/gps", "camera"]), publishers(&other, &["second"]));
     assert_eq!(offered(&cli, &["info", "se"]), ["sensors/gps", "sensors/imu"]);
     assert_eq!(offered(&cli, &["echo", "camera", "sensors/i"]), ["sensors/imu"]);
-    for command in ["topics", "echo", "pub", "hz"] {
+    for command in ["topics", "echo", "pub", "hz", "clean"] {
         assert_eq!(offered(&cli, &[command, "c"]), ["camera"], "{command}");
     }
     assert_eq!(offered(&cli, &["--domain", other.domain.name(), "info", "s"]), ["second"]);

@@ -1,17 +1,21 @@
 //! `conduit clean`: removes what nobody uses any more.
 
-use conduit::topic::clean;
+use conduit::topic::{clean_some, list};
 use serde_json::json;
 
-use crate::outcome::{Outcome, Result};
+use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, note, print_json};
-use crate::{Context, units};
+use crate::patterns::{Pattern, not_found};
+use crate::{Context, completions, units};
 
 /// Remove topics that have neither a publisher nor a subscriber
 ///
 /// Nothing ever needs this: the next publisher takes over what is there. It sets memory free.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Only these, or those that match [default: all]
+    #[arg(value_name = "TOPIC", add = completions::topics())]
+    topics: Vec<String>,
     /// Only say what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -22,7 +26,11 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result {
     let domain = (!args.all_domains).then_some(context.domain.as_str());
-    let found = clean(domain, args.dry_run)?;
+    let patterns = Pattern::all(&args.topics);
+    let is_meant = |topic: &str| patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(topic));
+    let found = clean_some(domain, args.dry_run, is_meant)?;
+    let missed = args.topics.iter().filter(|name| matches!(Pattern::new(name), Pattern::Name(_)));
+    let missed = missed.filter(|name| found.iter().all(|found| found.topic != **name)).collect::<Vec<_>>();
     let (removed, failed): (Vec<_>, Vec<_>) = found.into_iter().partition(|removed| removed.error.is_none());
     let bytes: u64 = removed.iter().map(|removed| removed.bytes).sum();
     if context.json {
@@ -52,6 +60,13 @@ pub fn run(args: &Args, context: &Context) -> Result {
     }
     for failed in &failed {
         note(format_args!("{}: {}", failed.topic, failed.error.as_deref().unwrap_or_default()));
+    }
+    if let Some(name) = missed.first() {
+        let is_there = list(domain)?.iter().any(|(_, topic)| topic == *name);
+        return Err(match is_there {
+            true => Failure::Failed(format!("topic {name}{} is in use", context.in_domain())),
+            false => not_found(&context.domain, name),
+        });
     }
     Ok(if failed.is_empty() { Outcome::Done } else { Outcome::Degraded })
 }

@@ -55,7 +55,7 @@ impl Finding {
 }
 
 pub fn run(_: &Args, context: &Context) -> Result {
-    let findings = checks::all();
+    let findings = checks::all(&context.domain);
     let degraded = findings.iter().filter(|finding| finding.verdict == Verdict::Warning).count();
     if context.json {
         let checks: Vec<_> = findings

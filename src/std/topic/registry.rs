@@ -209,10 +209,19 @@ pub struct Removed {
 ///
 /// [`Error::InvalidDomain`]; [`Error::System`] if `/dev/shm` cannot be read. What cannot be removed is in the answer, with the reason.
 pub fn clean(domain: Option<&str>, dry_run: bool) -> Result<Vec<Removed>, Error> {
+    clean_some(domain, dry_run, |_| true)
+}
+
+/// [`clean`] of the topics whose names `is_meant` says yes to.
+///
+/// # Errors
+///
+/// As [`clean`].
+pub fn clean_some(domain: Option<&str>, dry_run: bool, is_meant: impl Fn(&str) -> bool) -> Result<Vec<Removed>, Error> {
     let mut removed = Vec::new();
     // A publisher that dies while it replaces a topic may leave a second file.
     let leftovers = names_by(domain, Name::from_replacement_file)?;
-    for name in names(domain)?.into_iter().chain(leftovers) {
+    for name in names(domain)?.into_iter().chain(leftovers).filter(|name| is_meant(&name.topic)) {
         let (bytes, error) = match clean_one(&name, dry_run) {
             Ok(None) => continue,
             Ok(Some(bytes)) => (bytes, None),

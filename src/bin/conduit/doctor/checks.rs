@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
+use conduit::topic::Removed;
 use rustix::fs::inotify::{self, CreateFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
@@ -13,10 +14,19 @@ use crate::units;
 
 const SHM: &str = "/dev/shm";
 
-pub fn all() -> Vec<Finding> {
+/// Of a user who works in `domain`.
+pub fn all(domain: &str) -> Vec<Finding> {
     let mut findings = vec![shared_memory(), kernel(), waiting_for_several(), barriers()];
     findings.extend(files());
-    findings.extend([open_files(), locked_memory(), watches(), processors(), clock(), governor(), stale_topics()]);
+    findings.extend([
+        open_files(),
+        locked_memory(),
+        watches(),
+        processors(),
+        clock(),
+        governor(),
+        stale_topics(domain),
+    ]);
     findings.into_iter().flatten().collect()
 }
 
@@ -217,7 +227,7 @@ fn governor() -> Found {
     })
 }
 
-fn stale_topics() -> Found {
+fn stale_topics(domain: &str) -> Found {
     let stale = conduit::topic::clean(None, true).unwrap_or_default();
     let bytes = stale.iter().map(|stale| stale.bytes).sum();
     let topics = units::several(stale.len() as u64, "topic", "topics");
@@ -225,8 +235,22 @@ fn stale_topics() -> Found {
         Finding::new("stale topics", Good, "none")
     } else {
         Finding::new("stale topics", Note, format!("{topics}, {}", units::memory(bytes)))
-            .advice("nobody uses them; to have the memory back:\nconduit clean --all-domains")
+            .advice(format!("nobody uses them; to have the memory back:\n{}", cleaning(&stale, domain)))
     })
+}
+
+/// The command that removes all of `stale` and looks at as little else as possible.
+fn cleaning(stale: &[Removed], domain: &str) -> String {
+    let first = stale.first().map_or("", |stale| &stale.domain);
+    if stale.iter().any(|stale| stale.domain != first) {
+        "conduit clean --all-domains".into()
+    } else if first == domain {
+        "conduit clean".into()
+    } else if first.is_empty() {
+        "conduit clean --domain ''".into()
+    } else {
+        format!("conduit clean --domain {first}")
+    }
 }
 
 fn feature(name: &'static str, there: bool, otherwise: Verdict, advice: &str) -> Finding {
@@ -243,4 +267,22 @@ fn text(path: &str) -> Option<String> {
 
 fn number(path: &str) -> Option<u64> {
     text(path)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_to_be_cleaned_than_there_is_to_clean() {
+        let stale = |domains: &[&str]| -> Vec<_> {
+            let topic = |domain: &&str| Removed { domain: (*domain).into(), topic: "t".into(), bytes: 0, error: None };
+            domains.iter().map(topic).collect()
+        };
+        assert_eq!(cleaning(&stale(&["a", "a"]), "a"), "conduit clean");
+        assert_eq!(cleaning(&stale(&["a", "a"]), ""), "conduit clean --domain a");
+        assert_eq!(cleaning(&stale(&[""]), ""), "conduit clean");
+        assert_eq!(cleaning(&stale(&[""]), "a"), "conduit clean --domain ''");
+        assert_eq!(cleaning(&stale(&["", "a"]), "a"), "conduit clean --all-domains");
+    }
 }
