@@ -25,9 +25,9 @@ fn echo_waits_for_a_topic_and_misses_nothing_of_it() {
     assert!(echo.note("waiting for topic greetings").contains(cli.domain.name()));
     cli.run_with(&["pub", "greetings", "-"], "hello, world\nsecond\n").code(0);
     assert!(echo.line().starts_with("--- greetings #0  20"));
-    assert_eq!(echo.line(), "00000000  68 65 6c 6c 6f 2c 20 77  6f 72 6c 64              |hello, world|");
+    assert_eq!(echo.line(), r#""hello, world""#);
     assert!(echo.line().starts_with("--- greetings #1  20"));
-    assert_eq!(echo.line(), "00000000  73 65 63 6f 6e 64                                 |second|");
+    assert_eq!(echo.line(), r#""second""#);
     echo.end().code(0);
 }
 
@@ -90,6 +90,24 @@ fn json_messages_are_shown_as_what_they_are() {
     let json = cli.run(&["echo", "j", "--history", "-n1", "--json"]).code(0).json();
     assert_eq!(json["data"], serde_json::from_str::<Value>(message).unwrap());
     assert_eq!(cli.run(&["echo", "j", "--history", "-n1", "--field", "a[1].b"]).code(0).out, "2\n");
+}
+
+#[test]
+fn bytes_that_are_text_are_shown_as_text_and_others_as_hex() {
+    let cli = Cli::new();
+    let mut publisher = cli.domain.bytes().open("t").unwrap();
+    publisher.publish("a \"b\"\n\t°".as_bytes()).unwrap();
+    publisher.publish(b"\x1b[2J").unwrap();
+    let echo = |args: &[&str]| cli.run(&[&["echo", "t", "--history", "-n2"], args].concat()).code(0);
+    let text = echo(&[]);
+    let lines = text.lines();
+    assert_eq!(lines[1], r#""a \"b\"\n\t°""#, "one line, whatever is in it");
+    assert_eq!(lines[3], "00000000  1b 5b 32 4a                                       |.[2J|");
+    let json = echo(&["--json"]).json_lines();
+    assert_eq!((&json[0]["hex"], &json[0]["text"]), (&json!("61202262220a09c2b0"), &json!("a \"b\"\n\t°")));
+    assert_eq!((&json[1]["hex"], &json[1]["text"]), (&json!("1b5b324a"), &Value::Null));
+    let csv = echo(&["--format", "csv"]);
+    assert!(csv.lines()[0].ends_with(",hex") && csv.lines()[2].ends_with(",1b5b324a"), "{csv:?}");
 }
 
 #[test]
@@ -194,7 +212,7 @@ fn echo_gives_up_after_a_quiet_time() {
     assert!(never.err.contains("timed out after 0 messages"), "{never:?}");
     cli.run(&["pub", "t", "x"]).code(0);
     let once = cli.run(&["echo", "t", "--history", "--timeout", "50ms", "-n", "5"]).code(4);
-    assert!(once.out.contains("|x|") && once.err.contains("timed out after 1 message"), "{once:?}");
+    assert!(once.out.contains("\"x\"") && once.err.contains("timed out after 1 message"), "{once:?}");
 }
 
 #[test]

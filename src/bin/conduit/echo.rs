@@ -51,7 +51,7 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One field a line; bytes that cannot be decoded as hex
+    /// One field a line; bytes in quotes if they are text, else as hex
     Text,
     /// One object a line
     Json,

@@ -10,6 +10,8 @@ use crate::outcome::{Failure, Result};
 /// What a message says.
 pub enum Body {
     Decoded(Value),
+    /// Nothing is known about its bytes, and they are text that can be shown.
+    Text(String),
     /// Nothing is known about its bytes.
     Opaque,
 }
@@ -23,6 +25,8 @@ pub struct Decoder {
 enum How {
     Plain(Box<Format>, Option<Field>),
     Json(Option<String>),
+    /// Perhaps it is text.
+    Bytes,
     Opaque,
 }
 
@@ -36,6 +40,7 @@ impl Decoder {
                     let field = field.map(|path| format.field(path)).transpose()?;
                     How::Plain(Box::new(format), field)
                 }
+                (Err(_), None) if schema.is_opaque() => How::Bytes,
                 (Err(_), None) => How::Opaque,
                 (Err(error), Some(field)) if schema.is_opaque() => {
                     let _ = error;
@@ -69,10 +74,18 @@ impl Decoder {
                     None => value,
                 })
             }
+            How::Bytes => return as_text(bytes).map_or(Body::Opaque, Body::Text),
             How::Opaque => None,
         };
         decoded.map_or(Body::Opaque, Body::Decoded)
     }
+}
+
+/// Text without control characters other than line breaks and tabs.
+fn as_text(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let is_printable = text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t');
+    is_printable.then(|| text.into())
 }
 
 fn to_json(value: decode::Value<'_>) -> Value {
@@ -118,6 +131,16 @@ mod tests {
         assert_eq!(found("a.b[1][1]").as_deref(), Some("3"));
         for path in ["", "x", "c.d", "a.b[2]", "a.b[x]", "a.b0]", "c[0]"] {
             assert_eq!(found(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_text_if_they_can_be_printed() {
+        for text in ["", "hello, world", "two\n\tlines", "21 °C"] {
+            assert_eq!(as_text(text.as_bytes()).as_deref(), Some(text));
+        }
+        for bytes in [&b"\x1b[2J"[..], b"a\0b", b"\xff", b"\x7f", "\u{9b}2J".as_bytes(), b"\r"] {
+            assert_eq!(as_text(bytes), None, "{bytes:?}");
         }
     }
 

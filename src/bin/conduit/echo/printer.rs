@@ -57,6 +57,10 @@ impl Printer {
                     self.head(message)?;
                     self.text(value)
                 }
+                Body::Text(text) => {
+                    self.head(message)?;
+                    self.out.line(safe(text))
+                }
                 Body::Opaque => {
                     self.head(message)?;
                     self.hex(message.bytes)
@@ -88,6 +92,10 @@ impl Printer {
         });
         match message.body {
             Body::Decoded(value) => object["data"] = value.clone(),
+            Body::Text(text) => {
+                object["hex"] = hex(message.bytes).into();
+                object["text"] = text.as_str().into();
+            }
             Body::Opaque => object["hex"] = hex(message.bytes).into(),
         }
         self.out.json(&object)
@@ -98,7 +106,7 @@ impl Printer {
         match message.body {
             Body::Decoded(value) if !value.is_object() => flatten(value, field.unwrap_or("value").into(), &mut cells),
             Body::Decoded(value) => flatten(value, field.unwrap_or_default().into(), &mut cells),
-            Body::Opaque => cells.push(("hex".into(), hex(message.bytes))),
+            Body::Text(_) | Body::Opaque => cells.push(("hex".into(), hex(message.bytes))),
         }
         let names: Vec<_> = cells.iter().map(|(name, _)| name.clone()).collect();
         match &self.columns {
