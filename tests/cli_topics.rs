@@ -93,10 +93,17 @@ fn a_broken_topic_does_not_hide_the_others() {
     let cli = Cli::new();
     let _publishers = publishers(&cli, &["good"]);
     std::fs::write(cli.domain.file("bad"), "no topic").unwrap();
-    let out = cli.run(&["topics", "--long"]).code(0).out;
-    assert!(out.contains("good") && out.contains("bad") && out.contains("it ends after 8 bytes"), "{out}");
+    let bad = "unusable: it ends after 8 bytes, within its header";
+    assert_eq!(cli.run(&["topics"]).code(0).lines(), [&format!("bad  {bad}"), "good"]);
+    assert_eq!(cli.run(&["topics", "--stale"]).code(0).lines(), [format!("bad  {bad}")]);
+    let long = cli.run(&["topics", "--long"]).code(0);
+    assert_eq!(long.lines()[1], format!("bad    {bad}"));
+    assert!(long.lines()[2].starts_with("good   bytes  "), "it widens no column: {long:?}");
+    let mut watch = cli.start(&["topics", "--watch"]);
+    assert_eq!(watch.line(), format!("+ bad  {bad}"));
     let json = cli.run(&["topics", "--json"]).code(0).json();
-    assert!(json["topics"][0]["error"].as_str().unwrap().contains("it ends after 8 bytes"));
+    assert!(json["topics"][0]["error"].as_str().unwrap().contains("is no usable topic: it ends after 8 bytes"));
+    assert!(json["topics"][1].get("error").is_none());
     let info = cli.run(&["info", "bad"]).code(1);
     assert!(info.err.contains("is no usable topic"), "{info:?}");
 }

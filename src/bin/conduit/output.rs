@@ -108,7 +108,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A table whose columns are as wide as they need to be.
+/// A table whose columns are as wide as they need to be. What ends a row early may reach over the columns that follow.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -124,12 +124,15 @@ impl Table {
 
     pub fn print(&self, out: &mut Out) -> Result<(), Failure> {
         let columns = self.rows[0].len();
-        let cell = |row: &Vec<String>, column| row.get(column).map_or(0, |cell: &String| cell.chars().count());
-        let width = |column| self.rows.iter().map(|row| cell(row, column)).max().unwrap_or(0);
+        let cells = |column| {
+            let rows = self.rows.iter().filter(move |row| row.len() == columns || column + 1 < row.len());
+            rows.filter_map(move |row| row.get(column))
+        };
+        let width = |column| cells(column).map(|cell: &String| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for (at, row) in self.rows.iter().enumerate() {
-            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-            let line = cells.collect::<Vec<_>>().join("  ");
+            let padded = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            let line = padded.collect::<Vec<_>>().join("  ");
             let line = line.trim_end();
             if at == 0 {
                 out.line(out.style.bold(line))?;

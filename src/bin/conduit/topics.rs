@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use conduit::Error;
-use conduit::topic::{TopicInfo, WriterState, inspect, list};
+use conduit::topic::{TopicInfo, WriterState, check, inspect, list};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
@@ -52,7 +52,11 @@ pub fn run(args: &Args, context: &Context) -> Result {
             nothing(args, context);
         }
         for key in &names {
-            out.line(full_name(key, args))?;
+            match check(Some(&key.0), &key.1) {
+                Ok(()) => out.line(full_name(key, args))?,
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => out.line(format_args!("{}  {}", full_name(key, args), unusable(&error)))?,
+            }
         }
         out.flush()?;
         return Ok(Outcome::Done);
@@ -72,13 +76,16 @@ pub fn run(args: &Args, context: &Context) -> Result {
             let name = full_name(key, args);
             table.row(match found {
                 Ok(info) => row(name, info),
-                Err(error) => vec![name, format!("? {}", without_path(error))],
+                Err(error) => vec![name, unusable(error)],
             });
         }
         table.print(&mut out)?;
     } else {
-        for (key, _) in &found {
-            out.line(full_name(key, args))?;
+        for (key, found) in &found {
+            match found {
+                Ok(_) => out.line(full_name(key, args))?,
+                Err(error) => out.line(format_args!("{}  {}", full_name(key, args), unusable(error)))?,
+            }
         }
     }
     out.flush()?;
@@ -155,11 +162,12 @@ fn publisher(info: &TopicInfo) -> String {
     }
 }
 
-/// The reason without the file's name, which the table has already.
-fn without_path(error: &Error) -> String {
+/// What stands behind the name of a topic that cannot be used.
+fn unusable(error: &Error) -> String {
     match error {
-        Error::Corrupt { reason, .. } => reason.clone(),
-        error => error.to_string(),
+        // Without the file's name, which says no more than the topic's.
+        Error::Corrupt { reason, .. } => format!("unusable: {reason}"),
+        error => format!("unusable: {error}"),
     }
 }
 
@@ -179,7 +187,7 @@ fn seen(key: &Key, found: &std::result::Result<TopicInfo, Error>, args: &Args) -
             format!("{name}  {kind}, publisher {}, {receivers}", publisher(info))
         }
         Ok(info) => format!("{name}  publisher {}", publisher(info)),
-        Err(error) => format!("{name}  ? {}", without_path(error)),
+        Err(error) => format!("{name}  {}", unusable(error)),
     };
     let json = match found {
         Ok(info) => json!({

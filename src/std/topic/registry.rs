@@ -135,6 +135,19 @@ pub fn inspect(domain: Option<&str>, topic: &str) -> Result<TopicInfo, Error> {
     Ok(look_at(&region))
 }
 
+/// Whether the file of a topic of `domain` is one that this version can use; much cheaper than [`inspect`].
+///
+/// # Errors
+///
+/// As [`inspect`].
+pub fn check(domain: Option<&str>, topic: &str) -> Result<(), Error> {
+    let name = Name::new(&domain.map_or_else(default_domain, Into::into), topic)?;
+    match Candidate::open(&name, Access::Read, true)? {
+        Some(candidate) => candidate.parse().map(drop),
+        None => Err(Error::NotFound { topic: name.to_string() }),
+    }
+}
+
 fn look_at(region: &Region) -> TopicInfo {
     let geometry = *region.geometry();
     let view = region.view();
