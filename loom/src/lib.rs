@@ -2,7 +2,7 @@
 //! every value that the orderings allow a load to see.
 //!
 //!     cargo test --manifest-path loom/Cargo.toml             # each model, in seconds
-//!     CONDUIT_ROUNDS=100 cargo test ...                      # models of two threads without a bound: minutes
+//!     CONDUIT_ROUNDS=100 cargo test ...                      # one preemption more, and some without a bound: half an hour
 //!     LOOM_MAX_PREEMPTIONS=3 cargo test ...                  # another bound for all of them
 //!     loom/mutants                                           # does a model fail if the code is made weaker?
 //!
@@ -14,6 +14,12 @@
 //! that comes after it in the loading thread's own order ("load buffering"), which Release and Acquire on the reader's
 //! cursor, for one, are there to forbid. `mutants` lists what is taken on argument for that reason.
 #![allow(missing_docs, reason = "the kernel's documentation is read where it belongs")]
+
+#[cfg(test)]
+use std::time::{Duration, Instant};
+
+#[cfg(test)]
+use loom::model::Builder;
 
 #[path = "../../src/core/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "only some of the kernel is modelled")]
@@ -39,18 +45,39 @@ fn full_size() -> bool {
 }
 
 /// Runs a model of `threads` threads, counting the one that calls, in all interleavings in which threads are preempted
-/// at most twice; at full size and with two threads, in all.
+/// at most twice. At full size three times, and then, with two threads, in all interleavings as far as two minutes go.
 #[cfg(test)]
-fn model(threads: usize, body: impl Fn() + Send + Sync + 'static) {
-    let preemptions = if full_size() && threads == 2 { None } else { Some(2) };
-    model_within(preemptions, body);
+fn model(threads: usize, body: impl Fn() + Send + Sync + Clone + 'static) {
+    if !full_size() {
+        return model_within(Some(2), body);
+    }
+    model_within(Some(3), body.clone());
+    if threads == 2 && std::env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
+        let began = Instant::now();
+        let mut builder = builder(None);
+        builder.max_duration = Some(UNBOUNDED);
+        builder.check(body);
+        println!(
+            "{}",
+            if began.elapsed() < UNBOUNDED { "in all interleavings" } else { "in two minutes' worth of them" }
+        );
+    }
 }
+
+/// How long a model runs without a bound.
+#[cfg(test)]
+const UNBOUNDED: Duration = Duration::from_secs(120);
 
 /// Runs a model with at most this many preemptions, or what the environment asks for.
 #[cfg(test)]
 fn model_within(preemptions: Option<usize>, body: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
+    builder(preemptions).check(body);
+}
+
+#[cfg(test)]
+fn builder(preemptions: Option<usize>) -> Builder {
+    let mut builder = Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
     builder.max_branches = 10_000;
-    builder.check(body);
+    builder
 }

@@ -50,6 +50,7 @@ mod subscriber;
 mod takeover;
 mod wait_set;
 mod watch;
+mod writing_end;
 
 pub use error::{Error, Result};
 pub use layout::{Geometry, Overflow, SlotKind, Timestamps};
