@@ -4,9 +4,22 @@
 //!
 //! | layer | feature | for | start at |
 //! |---|---|---|---|
-//! | kernel | none: `no_std`, no `alloc`, no dependency | firmware, threads of one program | [`ring`] |
-//! | topics | `std` (Linux) | processes of one machine | [`topic`], [`Publisher`], [`Subscriber`] |
+//! | kernel | none: `no_std`, no `alloc`, no dependency | firmware, threads of one program | the table below |
+#![cfg_attr(
+    feature = "std",
+    doc = "| topics | `std` (Linux) | processes of one machine | [`topic`], [`Publisher`], [`Subscriber`] |"
+)]
+#![cfg_attr(not(feature = "std"), doc = "| topics | `std` (Linux) | processes of one machine | `topic` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
+//!
+//! The kernel's types live in a `static`, behind a reference or in an `Arc`, and hand out their ends once:
+//!
+//! | to carry | from | to | use |
+//! |---|---|---|---|
+//! | the latest value | one | any number | [`seqlock`] |
+//! | each message, to one place | one | one | [`spsc`] |
+//! | each message, to one place | any number | one | [`mpsc`] |
+//! | each message, to all, the slow lose some and know how many | one | up to 64 | [`ring`] |
 //!
 //! What it never does: wait for a reader unless told to, lose a message without counting it, poll, or leave something
 //! behind that has to be cleaned up. What it cannot promise is said in `docs/guarantees.md`.
@@ -26,7 +39,9 @@ mod core;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 
-pub use crate::core::ring;
+#[cfg(target_has_atomic = "ptr")]
+pub use crate::core::mpsc;
+pub use crate::core::{ring, seqlock, spsc};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::topic::{self, Error, Message, Publisher, Sample, Subscriber, WaitSet};
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -34,6 +34,12 @@ mod lossless;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod mpsc;
+#[cfg(test)]
+mod seqlock;
+#[cfg(test)]
+mod spsc;
+#[cfg(test)]
 mod takeover;
 #[cfg(test)]
 mod words;

@@ -5,10 +5,12 @@
 
 #[cfg(all(not(loom), target_has_atomic = "64"))]
 pub use ::core::sync::atomic::AtomicU64;
+#[cfg(all(not(loom), target_has_atomic = "32"))]
+pub use ::core::sync::atomic::compiler_fence;
 #[cfg(not(loom))]
-pub use ::core::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
+pub use ::core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The model checker has no compiler to keep from reordering.
 #[cfg(loom)]
@@ -34,15 +36,18 @@ pub trait Word: Send + Sync + Sized {
 
     /// A Relaxed load followed by an Acquire fence. Loads of pages that are mapped read-only must be
     /// Relaxed; on x86-64 the fence costs nothing.
+    #[cfg(not(conduit_races))]
     #[inline(always)]
     fn load_acquire(&self) -> u64 {
-        // ThreadSanitizer knows nothing of fences.
-        if cfg!(conduit_races) {
-            return self.load(Ordering::Acquire);
-        }
         let value = self.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         value
+    }
+
+    /// The same for ThreadSanitizer, which knows nothing of fences.
+    #[cfg(conduit_races)]
+    fn load_acquire(&self) -> u64 {
+        self.load(Ordering::Acquire)
     }
 
     /// `value` cut to this word's width.
@@ -161,6 +166,24 @@ pub type Native = AtomicU64;
 /// The word of rings that stay within one program: as wide as a pointer.
 #[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
 pub type Native = AtomicU32;
+
+/// A native word, in a constant.
+#[cfg(all(not(loom), target_pointer_width = "64", target_has_atomic = "64"))]
+pub const fn native(value: u64) -> Native {
+    Native::new(value)
+}
+
+/// A native word, in a constant.
+#[cfg(all(not(loom), not(all(target_pointer_width = "64", target_has_atomic = "64"))))]
+pub const fn native(value: u64) -> Native {
+    Native::new(value as u32)
+}
+
+/// A native word.
+#[cfg(loom)]
+pub fn native(value: u64) -> Native {
+    Native::new(value)
+}
 
 /// Keeps what it holds on cache lines of its own, so that two writers never contend for one line.
 ///

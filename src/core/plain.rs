@@ -3,7 +3,7 @@
 /// A type that is the same value in every program that maps its bytes.
 ///
 /// Implemented for the fixed-width integers, the floats, and arrays of such types;
-/// [`message!`](crate::message) implements it for the structs it declares.
+/// `message!` (feature `std`) implements it for the structs it declares.
 ///
 /// # Safety
 ///

@@ -5,6 +5,7 @@ pub(super) mod frames;
 pub(super) mod words;
 
 use super::{CachePadded, Control, Native};
+use crate::core::atomic::native;
 
 /// The most slots a ring may have: positions of 32-bit words compare within 2^29.
 const MAX_CAPACITY: usize = 1 << 28;
@@ -28,64 +29,10 @@ impl Control<Native> {
     }
 }
 
-#[cfg(all(target_pointer_width = "64", target_has_atomic = "64"))]
-const fn native(value: u64) -> Native {
-    Native::new(value)
-}
-
-#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
-const fn native(value: u64) -> Native {
-    Native::new(value as u32)
-}
-
 /// The stamp that slot `index` has before its first use, in a ring that starts at `start`.
 const fn unused_stamp(start: u64, capacity: usize, index: usize) -> u64 {
     // The position of this slot in the lap before `start`, marked skipped: behind every reader.
     let mask = capacity as u64 - 1;
     let before = start.wrapping_sub(1).wrapping_sub(start.wrapping_sub(1).wrapping_sub(index as u64) & mask);
     before.wrapping_mul(4) | super::SKIPPED
-}
-
-/// Lets exactly one caller through, also where the target has no compare-and-swap.
-#[derive(Debug)]
-struct Once {
-    #[cfg(target_has_atomic = "8")]
-    taken: ::core::sync::atomic::AtomicBool,
-    /// Lamport's splitter: the last to come, and whether anybody has passed. Of callers that interrupt each other at
-    /// most one gets through, perhaps none.
-    #[cfg(not(target_has_atomic = "8"))]
-    last: ::core::sync::atomic::AtomicUsize,
-    #[cfg(not(target_has_atomic = "8"))]
-    closed: ::core::sync::atomic::AtomicBool,
-}
-
-impl Once {
-    #[cfg(target_has_atomic = "8")]
-    const fn new() -> Self {
-        Once { taken: ::core::sync::atomic::AtomicBool::new(false) }
-    }
-
-    #[cfg(not(target_has_atomic = "8"))]
-    const fn new() -> Self {
-        Once { last: ::core::sync::atomic::AtomicUsize::new(0), closed: ::core::sync::atomic::AtomicBool::new(false) }
-    }
-
-    #[cfg(target_has_atomic = "8")]
-    fn take(&self) -> bool {
-        !self.taken.swap(true, super::Ordering::AcqRel)
-    }
-
-    #[cfg(not(target_has_atomic = "8"))]
-    fn take(&self) -> bool {
-        use ::core::sync::atomic::Ordering::SeqCst;
-        // The address of a local tells apart callers that run at the same time.
-        let me = 0u8;
-        let me = &raw const me as usize;
-        self.last.store(me, SeqCst);
-        if self.closed.load(SeqCst) {
-            return false;
-        }
-        self.closed.store(true, SeqCst);
-        self.last.load(SeqCst) == me
-    }
 }

@@ -10,10 +10,4 @@ mod memory;
 mod numbers;
 mod words;
 
-use proptest::test_runner::Config;
-
-/// How many cases of a property to try: `cases` at full size, fewer as `CONDUIT_ROUNDS` (in percent) says.
-fn rounds(cases: u32) -> Config {
-    let percent = std::env::var("CONDUIT_ROUNDS").ok().and_then(|percent| percent.parse().ok()).unwrap_or(10);
-    Config { cases: (cases / 100 * percent).max(16), failure_persistence: None, ..Config::default() }
-}
+use crate::core::rounds::rounds;

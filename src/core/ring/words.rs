@@ -3,6 +3,7 @@
 use ::core::mem::MaybeUninit;
 
 use super::super::atomic::{Ordering, fence};
+use super::super::cells::{load_bytes, store_bytes};
 use super::gate::{Cursor, Gate};
 use super::{
     Found, Glance, NO_STAMP, READY, ReadError, Rmw, Start, Tries, Word, WordMemory, WriteError, find, first_ready,
@@ -234,26 +235,12 @@ impl<M: WordMemory> Drop for Batch<'_, M> {
 /// If `bytes` is longer than a slot.
 #[inline(always)]
 fn copy_in<M: WordMemory>(memory: &M, index: usize, position: u64, bytes: &[u8], timestamp: u64) {
-    let width = M::Word::BYTES;
     let words = memory.words(index);
-    assert!(bytes.len() <= words.len() * width, "longer than a slot");
+    assert!(bytes.len() <= words.len() * M::Word::BYTES, "longer than a slot");
     if let Some(word) = memory.timestamp(index) {
         word.store(timestamp, Ordering::Relaxed);
     }
-    let (whole, rest) = words.split_at(bytes.len() / width);
-    for (k, word) in whole.iter().enumerate() {
-        // SAFETY: word k lies within `bytes`, as k < len / width.
-        let value = unsafe { M::Word::read_bytes(bytes.as_ptr().add(k * width)) };
-        word.store(value, Ordering::Relaxed);
-    }
-    let mut tail = &bytes[whole.len() * width..];
-    for word in rest {
-        let mut last = [0u8; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        tail = &[];
-        // SAFETY: the array holds the widest word.
-        word.store(unsafe { M::Word::read_bytes(last.as_ptr()) }, Ordering::Relaxed);
-    }
+    store_bytes(words, bytes);
     // Release: pairs with the Acquire load of the stamp by whoever reads the message.
     memory.stamp(index).store(stamp::<M::Word>(position, READY), Ordering::Release);
 }
@@ -596,23 +583,9 @@ unsafe fn try_copy<M: WordMemory>(memory: &M, position: u64, target: *mut u8, le
     if memory.stamp(index).load_acquire() != ready {
         return None;
     }
-    let width = M::Word::BYTES;
     let timestamp = memory.timestamp(index).map_or(0, |word| word.load(Ordering::Relaxed));
-    // One check of the length here lets the loop be unrolled where `len` is a constant.
-    let (whole, rest) = memory.words(index)[..len.div_ceil(width)].split_at(len / width);
-    for (k, word) in whole.iter().enumerate() {
-        // SAFETY: word k lies within the `len` bytes that the caller lends.
-        unsafe { M::Word::write_bytes(word.load(Ordering::Relaxed), target.add(k * width)) };
-    }
-    let done = whole.len() * width;
-    if let Some(word) = rest.first() {
-        let mut last = [0u8; 8];
-        // SAFETY: the array holds the widest word, and the rest of `target` is shorter than a word.
-        unsafe {
-            M::Word::write_bytes(word.load(Ordering::Relaxed), last.as_mut_ptr());
-            ::core::ptr::copy_nonoverlapping(last.as_ptr(), target.add(done), len - done);
-        }
-    }
+    // SAFETY: the caller lends `len` bytes.
+    unsafe { load_bytes(memory.words(index), target, len) };
     // Acquire fence: if any word came from a later write, so does the stamp that is loaded next. Pairs with the
     // Release fence in `mark_busy`.
     fence(Ordering::Acquire);

@@ -10,7 +10,9 @@ use super::super::{
     ReadError, Rmw, Start, Tries, Word, WriteError,
 };
 use super::words::{Received, bytes_of};
-use super::{Once, check, native, unused_stamp};
+use super::{check, unused_stamp};
+use crate::core::atomic::native;
+use crate::core::once::Once;
 
 /// `N` slots (a power of two) of `T`, read in place by up to `R` readers; one writer.
 ///

@@ -1,10 +1,12 @@
 //! A ring of small messages within one program.
 
-use ::core::cell::UnsafeCell;
 use ::core::mem::MaybeUninit;
 
 use super::super::{Control, Memory, Native, Plain, ReadError, Start, Tries, Word, WordMemory, WordReader, WordWriter};
-use super::{Once, check, native, unused_stamp};
+use super::{check, unused_stamp};
+use crate::core::atomic::native;
+use crate::core::cells::WordCells;
+use crate::core::once::Once;
 
 /// `N` slots (a power of two) of `T`, up to 256 bytes or so each; one writer, any number of readers, oldest messages
 /// overwritten. Runs on targets without compare-and-swap, and its writer may be an interrupt handler.
@@ -37,26 +39,10 @@ pub struct WordRing<T: Plain, const N: usize> {
 #[derive(Debug)]
 struct Slot<T> {
     stamp: Native,
-    payload: Payload<T>,
+    payload: WordCells<T>,
 }
 
-/// Room for a `T`. The cell is around all of it, padding too, as words are.
-#[repr(transparent)]
-#[derive(Debug)]
-struct Payload<T>(UnsafeCell<MaybeUninit<WholeWords<T>>>);
-
-/// Sized and aligned in whole words.
-#[cfg_attr(target_pointer_width = "64", repr(C, align(8)))]
-#[cfg_attr(not(target_pointer_width = "64"), repr(C, align(4)))]
-#[derive(Debug)]
-struct WholeWords<T>(#[allow(dead_code)] T);
-
-// SAFETY: payloads are only touched word by word through atomics, by the ring's protocol.
-unsafe impl<T: Plain, const N: usize> Sync for WordRing<T, N> {}
-
 impl<T: Plain, const N: usize> WordRing<T, N> {
-    const WORDS: usize = size_of::<Payload<T>>() / size_of::<Native>();
-
     /// An empty ring.
     pub const fn new() -> Self {
         Self::starting_at(0)
@@ -66,8 +52,7 @@ impl<T: Plain, const N: usize> WordRing<T, N> {
     /// wrap soon.
     pub const fn starting_at(start: u64) -> Self {
         check(N, 0);
-        let mut slots =
-            [const { Slot { stamp: native(0), payload: Payload(UnsafeCell::new(MaybeUninit::zeroed())) } }; N];
+        let mut slots = [const { Slot { stamp: native(0), payload: WordCells::new() } }; N];
         let mut index = 0;
         while start != 0 && index < N {
             slots[index].stamp = native(unused_stamp(start, N, index));
@@ -120,13 +105,11 @@ unsafe impl<T: Plain, const N: usize> Memory for Slots<'_, T, N> {
     }
 }
 
-// SAFETY: as for Memory; WORDS is how many words a payload has room for.
+// SAFETY: as for Memory.
 unsafe impl<T: Plain, const N: usize> WordMemory for Slots<'_, T, N> {
     #[inline(always)]
     fn words(&self, index: usize) -> &[Native] {
-        let payload = self.0.slots[index & (N - 1)].payload.0.get().cast::<Native>();
-        // SAFETY: a payload is WORDS words long, aligned to one, initialised, and only touched through atomics.
-        unsafe { ::core::slice::from_raw_parts(payload, WordRing::<T, N>::WORDS) }
+        self.0.slots[index & (N - 1)].payload.words()
     }
 }
 
