@@ -108,6 +108,9 @@ fn bytes_that_are_text_are_shown_as_text_and_others_as_hex() {
     assert_eq!((&json[1]["hex"], &json[1]["text"]), (&json!("1b5b324a"), &Value::Null));
     let csv = echo(&["--format", "csv"]);
     assert!(csv.lines()[0].ends_with(",hex") && csv.lines()[2].ends_with(",1b5b324a"), "{csv:?}");
+    publisher.publish("a\u{202e}b".as_bytes()).unwrap();
+    let deceptive = cli.run(&["echo", "t", "--history", "-n3"]).code(0);
+    assert!(deceptive.lines()[5].contains("61 e2 80 ae 62"), "what reads as something else is no text: {deceptive:?}");
 }
 
 #[test]

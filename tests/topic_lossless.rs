@@ -5,12 +5,16 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::Error;
 use conduit::topic::{self, Overflow, SlotKind, Start, WriterState};
-use support::{Domain, KINDS, LEN, Noise, PATIENCE, Stream, drain, eventually, in_time, message, publish, rounds};
+use support::{
+    Domain, KINDS, LEN, Noise, PATIENCE, Stream, drain, eventually, in_time, is_asleep, message, publish, rounds,
+    thread_id,
+};
 
 #[test]
 fn a_blocking_topic_loses_nothing_however_slow_its_subscribers_are() {
@@ -110,17 +114,26 @@ fn a_publisher_that_is_told_to_stop_waits_no_longer_and_closes_its_topic() {
         let mut publisher = domain.publisher_of(slots, LEN).overflow(Overflow::Block).open("t").unwrap();
         let subscriber = domain.subscriber().open("t").unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        publisher.stop_waiting_on(stop.clone());
+        publisher.stop_waiting_when(stop.clone());
+        let (sender, received) = channel();
         let publishing = thread::spawn(move || {
+            sender.send(thread_id()).unwrap();
             let result = (0..).find_map(|sequence| publisher.publish(&message(LEN, sequence)).err()).unwrap();
+            // So does every other way, and at once.
+            let next = publisher.next_sequence();
+            let stopped =
+                |result: Result<(), Error>| assert!(matches!(result, Err(Error::Stopped { .. })), "{result:?}");
+            stopped(publisher.publish_timeout(&message(LEN, next), PATIENCE).map(drop));
+            stopped(publisher.publish_batch([&message(LEN, next)[..]]).map(drop));
+            stopped(publisher.loan(LEN).map(drop));
             (result, publisher.next_sequence())
         });
         let info = || topic::inspect(Some(domain.name()), "t").unwrap();
-        eventually("it waits for room", || info().blocked > 0);
-        assert!(!publishing.is_finished());
+        let tid = received.recv().unwrap();
+        eventually("it sleeps until there is room", || info().blocked > 0 && is_asleep(tid));
         stop.store(true, Ordering::Release);
         let (error, published) = in_time("a publisher that was told to stop", || publishing.join().unwrap());
-        assert!(matches!(error, Error::Full { .. }), "{error}");
+        assert!(matches!(error, Error::Stopped { .. }), "{error}");
         assert_eq!((info().published, info().rejected), (published, 0), "what was given up was not refused");
         assert_eq!(subscriber.publisher(), WriterState::Closed);
     }

@@ -92,6 +92,7 @@ fn race(ring: &str, mut write: impl FnMut(), mut readers: [impl FnMut(&mut Strea
     for (read, stream) in readers.iter_mut().zip(&mut streams) {
         read(stream);
         assert_eq!(stream.next, rounds(), "{ring}: all are received or counted");
+        assert!(stream.received > rounds() / 1000, "{ring}: the threads hardly met: {} received", stream.received);
         println!("{ring}: {} of {} received, the rest counted as lost", stream.received, stream.next);
     }
 }

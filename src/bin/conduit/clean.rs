@@ -1,6 +1,7 @@
 //! `conduit clean`: removes what nobody uses any more.
 
-use conduit::topic::{clean_some, list};
+use conduit::Error;
+use conduit::topic::{check_file, clean_some, list};
 use serde_json::json;
 
 use crate::outcome::{Failure, Outcome, Result};
@@ -61,12 +62,23 @@ pub fn run(args: &Args, context: &Context) -> Result {
     for failed in &failed {
         note(format_args!("{}: {}", failed.topic, failed.error.as_deref().unwrap_or_default()));
     }
-    if let Some(name) = missed.first() {
-        let is_there = list(domain)?.iter().any(|(_, topic)| topic == *name);
-        return Err(match is_there {
-            true => Failure::Failed(format!("topic {name}{} is in use", context.in_domain())),
-            false => not_found(&context.domain, name),
-        });
+    if !missed.is_empty() {
+        let there = list(domain)?;
+        let place = if args.all_domains { String::new() } else { context.in_domain() };
+        let mut reasons = Vec::new();
+        for name in missed {
+            if let Err(error @ Error::InvalidTopic { .. }) = check_file(Some(&context.domain), name) {
+                return Err(error.into());
+            }
+            reasons.push(if there.iter().any(|(_, topic)| topic == name) {
+                format!("topic {name}{place} is in use")
+            } else if args.all_domains {
+                format!("topic {name} does not exist in any domain")
+            } else {
+                not_found(&context.domain, name)
+            });
+        }
+        return Err(Failure::Failed(reasons.join("\n")));
     }
     Ok(if failed.is_empty() { Outcome::Done } else { Outcome::Degraded })
 }

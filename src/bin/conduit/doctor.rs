@@ -39,7 +39,8 @@ struct Finding {
     name: &'static str,
     verdict: Verdict,
     value: String,
-    /// What it means and what to do, commands on lines of their own; empty if there is nothing to do.
+    /// What it means and what to do; empty if there is nothing to do. Commands are on lines of their own, which begin with
+    /// a space and are never broken.
     advice: String,
 }
 
@@ -55,7 +56,7 @@ impl Finding {
 }
 
 pub fn run(_: &Args, context: &Context) -> Result {
-    let findings = checks::all(&context.domain);
+    let findings = checks::all();
     let degraded = findings.iter().filter(|finding| finding.verdict == Verdict::Warning).count();
     if context.json {
         let checks: Vec<_> = findings
@@ -65,7 +66,7 @@ pub fn run(_: &Args, context: &Context) -> Result {
                     "check": finding.name,
                     "verdict": finding.verdict.name(),
                     "value": finding.value,
-                    "advice": (!finding.advice.is_empty()).then(|| finding.advice.replace('\n', " ")),
+                    "advice": (!finding.advice.is_empty()).then(|| finding.advice.replace('\n', " ").replace("  ", " ")),
                 })
             })
             .collect();
@@ -82,7 +83,11 @@ pub fn run(_: &Args, context: &Context) -> Result {
             };
             out.line(format_args!("{mark}  {:19}  {}", finding.name, finding.value))?;
             const INDENT: usize = 30;
-            for line in finding.advice.lines().flat_map(|line| wrap(line, COLUMNS - INDENT)) {
+            let lines = finding.advice.lines().flat_map(|line| match line.strip_prefix(' ') {
+                Some(command) => vec![format!("  {command}")],
+                None => wrap(line, COLUMNS - INDENT),
+            });
+            for line in lines {
                 out.line(format_args!("{:INDENT$}{}", "", style.dim(line)))?;
             }
         }

@@ -213,7 +213,8 @@ impl Report {
             p99,
             max,
             self.bytes.map_or("-".into(), units::bytes),
-            units::count(self.lost),
+            // Five columns.
+            if self.lost < 10_000 { units::count(self.lost) } else { units::short(self.lost) },
         ]
     }
 }

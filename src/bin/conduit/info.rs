@@ -7,7 +7,7 @@ use conduit::topic::{Overflow, SlotKind, TopicInfo, WriterState, inspect};
 use serde_json::Value;
 
 use crate::outcome::{Failure, Outcome, Result};
-use crate::output::{Out, Table, harmless};
+use crate::output::{Out, Table, harmless, harmless_lines};
 use crate::patterns::{Pattern, not_found};
 use crate::{Context, completions, describe, units};
 
@@ -33,7 +33,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
         let info = match inspect(Some(&context.domain), topic) {
             Ok(info) => info,
             Err(Error::NotFound { .. }) if matches!(pattern, Pattern::Glob(_)) => continue,
-            Err(Error::NotFound { .. }) => return Err(not_found(&context.domain, topic)),
+            Err(Error::NotFound { .. }) => return Err(Failure::Failed(not_found(&context.domain, topic))),
             Err(error) => return Err(error.into()),
         };
         if context.json {
@@ -115,7 +115,8 @@ fn print(info: &TopicInfo, schema: bool, out: &mut Out) -> Result<()> {
         table.print(out)?;
     }
     if schema {
-        let text = if info.schema.is_opaque() { "(opaque bytes)".into() } else { harmless(&info.schema.to_string()) };
+        let text =
+            if info.schema.is_opaque() { "(opaque bytes)".into() } else { harmless_lines(&info.schema.to_string()) };
         out.line("")?;
         out.line(text)?;
     }

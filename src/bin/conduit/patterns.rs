@@ -1,6 +1,6 @@
 //! Topic arguments: names and patterns.
 
-use crate::outcome::{Failure, Result};
+use crate::outcome::Result;
 
 /// A topic argument.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,8 +75,8 @@ fn matches(glob: &[u8], text: &[u8]) -> bool {
     states[glob.len()]
 }
 
-/// The error for a topic that does not exist, with the names that it may have meant.
-pub fn not_found(domain: &str, topic: &str) -> Failure {
+/// That a topic does not exist, with the names that it may have meant.
+pub fn not_found(domain: &str, topic: &str) -> String {
     let mut near: Vec<(usize, String)> = topics_of(domain)
         .unwrap_or_default()
         .into_iter()
@@ -91,7 +91,7 @@ pub fn not_found(domain: &str, topic: &str) -> Failure {
         None => "`conduit topics` lists those that do".into(),
     };
     let place = if domain.is_empty() { String::new() } else { format!(" in domain {domain}") };
-    Failure::Failed(format!("topic {topic} does not exist{place}: {hint}"))
+    format!("topic {topic} does not exist{place}: {hint}")
 }
 
 /// How many characters to insert, remove or replace to get from one to the other.

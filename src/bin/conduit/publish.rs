@@ -189,7 +189,7 @@ fn hex(text: &str) -> Result<Vec<u8>> {
 }
 
 /// How long it may take to end after an interruption. A wait for room ends within 100 ms of it.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(5);
 
 pub fn run(args: &Args, context: &Context) -> Result {
     let there = match inspect(Some(&context.domain), &args.topic) {
@@ -228,7 +228,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
             Some(publisher) => publisher,
             none => {
                 let mut opened = open(args, context, &kind, there.as_ref(), bytes.len())?;
-                opened.stop_waiting_on(events.interruption());
+                opened.stop_waiting_when(events.interruption());
                 none.insert(opened)
             }
         };
@@ -243,8 +243,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
         }
         match send(publisher, &bytes) {
             Ok(sequence) => (published, last) = (published + 1, Some(sequence)),
-            // It waited for room.
-            Err(Error::Full { .. }) if events.is_interrupted() => break interrupted(published),
+            Err(Error::Stopped { .. }) => break interrupted(published),
             Err(error) => return Err(source.at_line(line, misfit(error))),
         }
         something_was_done();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use conduit::Error;
-use conduit::topic::{TopicInfo, WriterState, check, inspect, list};
+use conduit::topic::{TopicInfo, WriterState, check_file, inspect, list};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
@@ -52,11 +52,13 @@ pub fn run(args: &Args, context: &Context) -> Result {
             nothing(args, context);
         }
         for key in &names {
-            match check(Some(&key.0), &key.1) {
-                Ok(()) => out.line(full_name(key, args))?,
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => out.line(format_args!("{}  {}", full_name(key, args), unusable(&error)))?,
+            match check_file(Some(&key.0), &key.1) {
+                Err(Error::NotFound { .. }) => continue,
+                // Not on standard output, where others read names.
+                Err(error @ Error::Corrupt { .. }) => note(format_args!("{error}")),
+                _ => {}
             }
+            out.line(full_name(key, args))?;
         }
         out.flush()?;
         return Ok(Outcome::Done);
@@ -82,10 +84,10 @@ pub fn run(args: &Args, context: &Context) -> Result {
         table.print(&mut out)?;
     } else {
         for (key, found) in &found {
-            match found {
-                Ok(_) => out.line(full_name(key, args))?,
-                Err(error) => out.line(format_args!("{}  {}", full_name(key, args), unusable(error)))?,
+            if let Err(error @ Error::Corrupt { .. }) = found {
+                note(format_args!("{error}"));
             }
+            out.line(full_name(key, args))?;
         }
     }
     out.flush()?;

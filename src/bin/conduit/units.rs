@@ -126,6 +126,14 @@ pub fn count(count: u64) -> String {
     text
 }
 
+/// A large number in at most four characters: `123k`.
+pub fn short(number: u64) -> String {
+    let letters = [(1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')];
+    // Not what would be rounded to 1000 of a smaller letter.
+    let fitting = letters.into_iter().find(|(unit, _)| number as f64 >= 0.9995 * unit);
+    fitting.map_or_else(|| number.to_string(), |(unit, letter)| format!("{:.0}{letter}", number as f64 / unit))
+}
+
 /// `1 message`, `2 messages`.
 pub fn several(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{} {many}", count(number)) }
@@ -161,6 +169,13 @@ pub fn since_1970(time: SystemTime) -> i128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_numbers_take_four_characters() {
+        for (number, text) in [(7, "7"), (10_000, "10k"), (999_499, "999k"), (999_500, "1M"), (u64::MAX, "18E")] {
+            assert_eq!(short(number), text);
+        }
+    }
 
     #[test]
     fn durations_sizes_and_rates_are_read_as_written() {

@@ -165,6 +165,24 @@ pub enum Error {
         /// The topic.
         topic: String,
     },
+    /// The publisher was told to stop waiting for room.
+    #[error("topic {topic}: told to stop while its subscribers made no room; nothing was published")]
+    Stopped {
+        /// The topic.
+        topic: String,
+    },
+    /// `/dev/shm` has no room for the topic.
+    #[error(
+        "topic {topic} takes {} KiB, for which /dev/shm is too full: make it smaller, run `conduit clean`, or enlarge \
+         /dev/shm",
+        bytes.div_ceil(1024)
+    )]
+    NoRoom {
+        /// The topic.
+        topic: String,
+        /// What it takes.
+        bytes: u64,
+    },
     /// A new publisher has replaced the topic by one of another shape, and this handle cannot follow it.
     #[error("topic {topic} was replaced by one that this handle cannot use: {reason}")]
     Superseded {
@@ -224,7 +242,6 @@ mod tests {
         };
         let full = text("open", libc::EMFILE);
         assert!(full.contains("limit on open files") && !full.contains("inotify"), "{full}");
-        assert!(text("create", libc::ENOSPC).contains("/dev/shm is full"));
         assert!(text(WATCH, libc::EMFILE).contains("fs.inotify.max_user_instances"));
         let watches = text(WATCH, libc::ENOSPC);
         assert!(watches.contains("fs.inotify.max_user_watches") && !watches.contains("is full"), "{watches}");

@@ -62,7 +62,7 @@ pub use observer::{Observed, Observer};
 pub use options::{PublisherOptions, SubscriberOptions};
 pub use publisher::{Loan, Publisher};
 pub use readiness::{AsyncSubscriber, PollSubscriber};
-pub use registry::{Removed, SubscriberInfo, TopicInfo, WriterState, check, clean, clean_some, inspect, list};
+pub use registry::{Removed, SubscriberInfo, TopicInfo, WriterState, check_file, clean, clean_some, inspect, list};
 pub use sample::{Received, Sample};
 pub use schema::{Schema, SchemaBuilder};
 pub use subscriber::Subscriber;

@@ -80,7 +80,7 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
     ///
     /// A topic has a power of two of slots: enough for `depth` messages, in lossless topics a quarter more, 2 that the
     /// publisher works with, and in Frames slots `samples` x `subscribers`. What rounding adds is used as depth. A Words slot
-    /// takes the message rounded up to 8 bytes and 8 more, 16 with timestamps; a Frames slot 64 bytes and `max_len` + 4
+    /// takes the message rounded up to 8 bytes and 8 more, 16 with timestamps; a Frames slot 128 bytes and `max_len` + 4
     /// rounded up to 64. The topic sets all of that aside when it is created.
     pub fn depth(mut self, messages: u32) -> Self {
         self.depth = messages;

@@ -65,24 +65,32 @@ impl<T: Payload + ?Sized> Publisher<T> {
         self.end.next_sequence()
     }
 
-    /// Has a wait for room end with [`Error::Full`] once `stop` is true, within about 100 ms; the message does not count as
-    /// refused. For a program that is told to end, so that it can close a topic with [`Overflow::Block`] whose subscribers
-    /// do not read.
+    /// Has waits for room end with [`Error::Stopped`] once `stop` is true (within about 100 ms), also those of
+    /// [`publish_timeout`](Publisher::publish_timeout). The message is not published, and not counted as refused; a batch
+    /// ends with what was published before. For a program that is told to end, so that it can close a topic with
+    /// [`Overflow::Block`] whose subscribers do not read.
     ///
     /// ```
-    /// # use std::sync::{Arc, atomic::AtomicBool};
+    /// # use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
     /// # use conduit::{Error, Publisher, Subscriber, topic::Overflow};
     /// # let domain = format!("doc-stop-{}", std::process::id());
     /// let mut publisher = Publisher::<[u8]>::options().domain(&domain).overflow(Overflow::Block).open("t")?;
     /// let subscriber = Subscriber::<[u8]>::options().domain(&domain).open("t")?;
     /// // Such as a signal handler sets.
-    /// let stop = Arc::new(AtomicBool::new(true));
-    /// publisher.stop_waiting_on(stop);
-    /// while publisher.publish(b"message").is_ok() {}
+    /// let stop = Arc::new(AtomicBool::new(false));
+    /// publisher.stop_waiting_when(stop.clone());
+    /// let signal = std::thread::spawn(move || stop.store(true, Ordering::Release));
+    /// let end = loop {
+    ///     if let Err(error) = publisher.publish(b"message") {
+    ///         break error;
+    ///     }
+    /// };
+    /// assert!(matches!(end, Error::Stopped { .. }));
+    /// # signal.join().unwrap();
     /// # publisher.remove()?;
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn stop_waiting_on(&mut self, stop: Arc<AtomicBool>) {
+    pub fn stop_waiting_when(&mut self, stop: Arc<AtomicBool>) {
         self.end.stop = Some(stop);
     }
 
@@ -109,7 +117,7 @@ impl<T: Message> Publisher<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] on a topic with [`Overflow::Reject`], [`Error::AllPinned`], [`Error::Forked`]. Nothing was
+    /// [`Error::Full`] on a topic with [`Overflow::Reject`], [`Error::Stopped`], [`Error::AllPinned`], [`Error::Forked`]. Nothing was
     /// published then.
     #[inline]
     pub fn publish(&mut self, message: &T) -> Result<u64, Error> {
@@ -136,7 +144,8 @@ impl<T: Message> Publisher<T> {
     }
 
     /// Publishes messages in order, with one timestamp and one look at the sleepers for all; much faster than one by one.
-    /// Returns how many were published: all, unless the topic is full ([`Overflow::Reject`]).
+    /// Returns how many were published: all, unless the topic is full ([`Overflow::Reject`]) or the publisher was told to
+    /// [stop](Publisher::stop_waiting_when).
     ///
     /// # Errors
     ///
@@ -165,7 +174,7 @@ impl Publisher<[u8]> {
     /// # Errors
     ///
     /// [`Error::TooLong`], [`Error::WrongLength`] (Words slots), [`Error::Full`] on a topic with [`Overflow::Reject`],
-    /// [`Error::AllPinned`], [`Error::Forked`]. Nothing was published then.
+    /// [`Error::Stopped`], [`Error::AllPinned`], [`Error::Forked`]. Nothing was published then.
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, Error> {
         self.end.send(message, None, Patience::OfTopic)
@@ -191,7 +200,8 @@ impl Publisher<[u8]> {
     }
 
     /// Publishes messages in order, with one timestamp and one look at the sleepers for all. Returns how many were
-    /// published: all, unless the topic is full ([`Overflow::Reject`]) or a message has a length that doesn't fit.
+    /// published: all, unless the topic is full ([`Overflow::Reject`]), the publisher was told to
+    /// [stop](Publisher::stop_waiting_when), or a message has a length that doesn't fit.
     ///
     /// # Errors
     ///

@@ -63,10 +63,9 @@ impl Region {
             reason: "the region is too large to map".into(),
         })?;
         let len = parts.len;
-        let file = shm::create_unnamed(mode, len as u64).map_err(|source| Error::System {
-            action: "create",
-            path: format!("{} of {} KiB", path(name), len.div_ceil(1024)),
-            source: source.into(),
+        let file = shm::create_unnamed(mode, len as u64).map_err(|source| match source {
+            Errno::NOSPC => Error::NoRoom { topic: name.to_string(), bytes: len as u64 },
+            source => system_error("create", name, source),
         })?;
         let lock_file = UnsharedFile::new(shm::reopen(file.as_fd()).map_err(system("create"))?);
         // Nobody else can open an unnamed file, so the byte is free.

@@ -51,7 +51,7 @@ pub struct TopicInfo {
     /// How many messages were ever published, counting the topics it replaced.
     pub published: u64,
     /// How many of them it still holds: what an [`Observer`](super::Observer) that starts with the oldest finds. While a
-    /// publisher goes on it may be some fewer.
+    /// publisher goes on, this may be a few too many.
     pub held: u64,
     /// Slots that the publisher stepped over because a subscriber held them.
     pub skips: u64,
@@ -140,7 +140,7 @@ pub fn inspect(domain: Option<&str>, topic: &str) -> Result<TopicInfo, Error> {
 /// # Errors
 ///
 /// As [`inspect`].
-pub fn check(domain: Option<&str>, topic: &str) -> Result<(), Error> {
+pub fn check_file(domain: Option<&str>, topic: &str) -> Result<(), Error> {
     let name = Name::new(&domain.map_or_else(default_domain, Into::into), topic)?;
     match Candidate::open(&name, Access::Read, true)? {
         Some(candidate) => candidate.parse().map(drop),
@@ -157,11 +157,12 @@ fn look_at(region: &Region) -> TopicInfo {
         SlotKind::Words => Some(WordReader::new(WordView(view), start).next_sequence()),
         SlotKind::Frames => FrameObserver::new(FrameView(view), start).next_sequence(),
     };
+    let base = || page.ring.base.load(Ordering::Relaxed);
     // Before the first lap is over nothing is gone, and a search would touch each empty slot. The oldest is asked for
     // first, so that a publisher that goes on cannot overtake it.
     let in_first_lap = head < u64::from(geometry.capacity);
-    let oldest = if in_first_lap { Some(page.ring.base.load(Ordering::Relaxed)) } else { sequence(Start::Oldest) };
-    let published = sequence(Start::New).unwrap_or_default();
+    let oldest = if in_first_lap { Some(base()) } else { sequence(Start::Oldest) };
+    let published = if head == 0 { base() } else { sequence(Start::New).unwrap_or_default() };
     let held = oldest.map_or(0, |oldest| published.saturating_sub(oldest));
     let subscribers = (0..MAX_READERS.min(geometry.subscribers))
         .filter(|&bit| lock::is_locked(region.file(), bit).unwrap_or(false))

@@ -315,7 +315,7 @@ impl WritingEnd {
                 Err(error) => return Err(self.refuse(error)),
             }
             if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Acquire)) {
-                return Err(self.full());
+                return Err(Error::Stopped { topic: self.region.name.to_string() });
             }
             if deadline.is_some_and(Deadline::has_passed) {
                 self.region.writer_page().rejected.fetch_add(1, Ordering::Relaxed);
@@ -385,21 +385,17 @@ impl WritingEnd {
     fn refuse(&self, error: WriteError) -> Error {
         self.tell_of_skipped_slots();
         let page = self.region.writer_page();
+        let topic = self.region.name.to_string();
         match error {
             WriteError::Full => {
                 page.rejected.fetch_add(1, Ordering::Relaxed);
-                self.full()
+                Error::Full { topic, subscriber: self.slowest_member().unwrap_or_default() }
             }
             WriteError::AllPinned => {
                 page.all_pinned.fetch_add(1, Ordering::Relaxed);
-                Error::AllPinned { topic: self.region.name.to_string() }
+                Error::AllPinned { topic }
             }
         }
-    }
-
-    fn full(&self) -> Error {
-        let subscriber = self.slowest_member().unwrap_or_default();
-        Error::Full { topic: self.region.name.to_string(), subscriber }
     }
 
     /// Sweeps the pins of the dead after slots were skipped, at most once a lap.

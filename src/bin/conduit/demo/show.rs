@@ -304,12 +304,12 @@ impl Summary {
         let samples = units::several(self.received, "sample", "samples");
         let mut shown = vec![format!("{samples} whole and read where they were written"), "every loss counted".into()];
         if self.killed_at.is_some() {
-            shown.push("a kill -9 that held nobody up".into());
+            shown.push("the place of a subscriber that was killed free again".into());
         }
         if self.kept(cast).is_some() {
             shown.push("a held message that stayed as it was".into());
         }
-        shown.push("nothing left behind: no process, no file in /dev/shm".into());
+        shown.push("no file left in /dev/shm".into());
         let mut verdict = shown.join(", ");
         if self.lost_by_the_quick > 0 {
             let lost = units::several(self.lost_by_the_quick, "message", "messages");

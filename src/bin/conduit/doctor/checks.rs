@@ -14,19 +14,10 @@ use crate::units;
 
 const SHM: &str = "/dev/shm";
 
-/// Of a user who works in `domain`.
-pub fn all(domain: &str) -> Vec<Finding> {
+pub fn all() -> Vec<Finding> {
     let mut findings = vec![shared_memory(), kernel(), waiting_for_several(), barriers()];
     findings.extend(files());
-    findings.extend([
-        open_files(),
-        locked_memory(),
-        watches(),
-        processors(),
-        clock(),
-        governor(),
-        stale_topics(domain),
-    ]);
+    findings.extend([open_files(), locked_memory(), watches(), processors(), clock(), governor(), stale_topics()]);
     findings.into_iter().flatten().collect()
 }
 
@@ -38,7 +29,7 @@ fn shared_memory() -> Found {
         Ok(stat) => stat,
         Err(error) => {
             let finding = Finding::new("shared memory", Warning, format!("{SHM}: {error}"));
-            return Some(finding.advice("mount it:\nmount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm"));
+            return Some(finding.advice("mount it:\n mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm"));
         }
     };
     let (size, free) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
@@ -49,11 +40,11 @@ fn shared_memory() -> Found {
             .advice("it is no file system in memory: mount a tmpfs there, or every message goes to a disk")
     } else if free < 16 << 20 || free < size / 20 {
         Finding::new("shared memory", Warning, value).advice(
-            "new topics may not fit:\nconduit clean; or\nmount -o remount,size=1G /dev/shm\n(docker: --shm-size)",
+            "new topics may not fit; to make room, one of:\n conduit clean\n mount -o remount,size=1G /dev/shm\n(docker: --shm-size)",
         )
     } else if size <= 64 << 20 {
         Finding::new("shared memory", Note, value)
-            .advice("small, as in containers, too small for large topics:\nmount -o remount,size=1G /dev/shm\n(docker: --shm-size)")
+            .advice("small, as in containers, too small for large topics:\n mount -o remount,size=1G /dev/shm\n(docker: --shm-size)")
     } else {
         Finding::new("shared memory", Good, value)
     })
@@ -158,7 +149,7 @@ fn open_files() -> Found {
     let value = limit.map_or("unlimited".into(), |limit| limit.to_string());
     Some(match limit {
         Some(limit) if limit < 1024 => Finding::new("open files", Warning, value)
-            .advice("each topic takes a descriptor:\nulimit -n 4096, or LimitNOFILE= in a unit"),
+            .advice("each topic takes a descriptor:\n ulimit -n 4096, or LimitNOFILE= in a unit"),
         _ => Finding::new("open files", Good, value),
     })
 }
@@ -168,7 +159,7 @@ fn locked_memory() -> Found {
     let value = limit.map_or("unlimited".into(), units::memory);
     Some(match limit {
         Some(limit) if limit < 64 << 20 => Finding::new("locked memory", Note, value)
-            .advice("enough unless topics are opened with `memory_lock`:\nulimit -l, or LimitMEMLOCK= in a unit"),
+            .advice("enough unless topics are opened with `memory_lock`:\n ulimit -l, or LimitMEMLOCK= in a unit"),
         _ => Finding::new("locked memory", Good, value),
     })
 }
@@ -178,10 +169,10 @@ fn watches() -> Found {
     let value = format!("{most} instances for each user");
     Some(if let Err(error) = inotify::init(CreateFlags::CLOEXEC) {
         Finding::new("inotify", Warning, format!("{value}, none to be had: {error}"))
-            .advice("who waits for topics looks every now and then instead:\nsysctl fs.inotify.max_user_instances=512")
+            .advice("who waits for topics looks every now and then instead:\n sysctl fs.inotify.max_user_instances=512")
     } else if most < 64 {
         Finding::new("inotify", Warning, value)
-            .advice("each process that waits for topics takes one:\nsysctl fs.inotify.max_user_instances=512")
+            .advice("each process that waits for topics takes one:\n sysctl fs.inotify.max_user_instances=512")
     } else {
         Finding::new("inotify", Good, value)
     })
@@ -222,24 +213,28 @@ fn governor() -> Found {
     let governor = text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")?;
     Some(match governor.as_str() {
         "powersave" | "conservative" => Finding::new("frequency", Note, governor)
-            .advice("latencies are longer than they could be:\ncpupower frequency-set -g performance"),
+            .advice("latencies are longer than they could be:\n cpupower frequency-set -g performance"),
         _ => Finding::new("frequency", Good, governor),
     })
 }
 
-fn stale_topics(domain: &str) -> Found {
-    let stale = conduit::topic::clean(None, true).unwrap_or_default();
+fn stale_topics() -> Found {
+    let mut stale = conduit::topic::clean(None, true).unwrap_or_default();
+    stale.retain(|stale| stale.error.is_none());
     let bytes = stale.iter().map(|stale| stale.bytes).sum();
     let topics = units::several(stale.len() as u64, "topic", "topics");
     Some(if stale.is_empty() {
         Finding::new("stale topics", Good, "none")
     } else {
-        Finding::new("stale topics", Note, format!("{topics}, {}", units::memory(bytes)))
-            .advice(format!("nobody uses them; to have the memory back:\n{}", cleaning(&stale, domain)))
+        Finding::new("stale topics", Note, format!("{topics}, {}", units::memory(bytes))).advice(format!(
+            "nobody uses them; to have the memory back:\n {}",
+            cleaning(&stale, &std::env::var("CONDUIT_DOMAIN").unwrap_or_default())
+        ))
     })
 }
 
-/// The command that removes all of `stale` and looks at as little else as possible.
+/// The command that removes all of `stale` and looks at as little else as possible, where `domain` is what a command works
+/// in that is told of none.
 fn cleaning(stale: &[Removed], domain: &str) -> String {
     let first = stale.first().map_or("", |stale| &stale.domain);
     if stale.iter().any(|stale| stale.domain != first) {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Format as Shown;
 use crate::outcome::{Failure, Result};
+use crate::output::is_harmful;
 
 /// What a message says.
 pub enum Body {
@@ -81,10 +82,10 @@ impl Decoder {
     }
 }
 
-/// Text without control characters other than line breaks and tabs.
+/// Text in which nothing is harmful but line breaks and tabs.
 fn as_text(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let is_printable = text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t');
+    let is_printable = text.chars().all(|c| !is_harmful(c) || c == '\n' || c == '\t');
     is_printable.then(|| text.into())
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Format;
 use super::decoder::Body;
 use crate::outcome::{Failure, Result};
-use crate::output::Out;
+use crate::output::{Out, harmless};
 use crate::units;
 
 /// Elements of an array that are shown in text.
@@ -108,6 +108,9 @@ impl Printer {
             Body::Decoded(value) => flatten(value, field.unwrap_or_default().into(), &mut cells),
             Body::Text(_) | Body::Opaque => cells.push(("hex".into(), hex(message.bytes))),
         }
+        // A file gets what is there.
+        let terminal = self.out.style.terminal;
+        let quoted = |cell: &str| if terminal { quoted(&harmless(cell)) } else { quoted(cell) };
         let names: Vec<_> = cells.iter().map(|(name, _)| name.clone()).collect();
         match &self.columns {
             None => {
@@ -212,11 +215,10 @@ fn inline(value: &Value) -> String {
     }
 }
 
-/// A string in quotation marks, without control characters of any kind.
+/// A string in quotation marks, with what is harmful escaped.
 fn safe(text: &str) -> String {
     let quoted = Value::from(text).to_string();
-    // JSON leaves the C1 control characters as they are.
-    quoted.chars().map(|c| if c.is_control() { format!("\\u{:04x}", c as u32) } else { c.into() }).collect()
+    harmless(&quoted)
 }
 
 fn plain_name(name: &str) -> String {
