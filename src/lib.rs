@@ -21,6 +21,9 @@
 //! | each message, to one place | any number | one | [`mpsc`] |
 //! | each message, to all, the slow lose some and know how many | one | up to 64 | [`ring`] |
 //!
+//! [`frame`] and [`ack`] are what goes over a wire, [`backpressure`] says what is still taken when a lane fills up: pure, with
+//! bytes and time handed in.
+//!
 //! What it never does: wait for a reader unless told to, lose a message without counting it, poll, or leave something
 //! behind that has to be cleaned up. What it cannot promise is said in `docs/guarantees.md`.
 //!
@@ -41,7 +44,7 @@ mod std;
 
 #[cfg(target_has_atomic = "ptr")]
 pub use crate::core::mpsc;
-pub use crate::core::{ring, seqlock, spsc};
+pub use crate::core::{ack, backpressure, frame, ring, seqlock, spsc};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::topic::{self, Error, Message, Publisher, Sample, Subscriber, WaitSet};
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -51,6 +51,30 @@ fn a_message_of_a_ring_of_two_is_read_whole_or_counted_as_lost() {
     race(2, 2, 1, 2, publish);
 }
 
+/// Such as one that waited for its topic: it was opened before the first message, and comes to it later.
+#[test]
+fn who_stands_before_the_first_message_gets_it_if_it_is_there() {
+    model(2, || {
+        let ring = Words::new(4);
+        let mut reader = WordReader::new(ring.clone(), Start::Sequence(u64::MAX));
+        // SAFETY: the only writer.
+        let mut writer = unsafe { WordWriter::new(ring) };
+        let writing = thread::spawn(move || publish(&mut writer, 2));
+        let mut read = || reader.read(&mut [0; 16]);
+        match (read(), read()) {
+            (Ok(first), Ok(second)) => {
+                assert_eq!((first.sequence, first.lost, second.sequence, second.lost), (0, 1, 1, 0))
+            }
+            (Ok(first), _) => assert_eq!((first.sequence, first.lost), (0, 1)),
+            // It stands at the first by then, and the number before it was never there.
+            (Err(ReadError::Lapped(lost)), Ok(first)) => assert_eq!((lost, first.sequence, first.lost), (1, 0, 0)),
+            (_, Ok(first)) => assert_eq!((first.sequence, first.lost), (0, 1)),
+            _ => {}
+        }
+        writing.join().unwrap();
+    });
+}
+
 #[test]
 fn a_message_of_a_batch_is_read_whole_or_counted_as_lost() {
     race(2, 0, 3, 1, put);

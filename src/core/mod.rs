@@ -1,9 +1,14 @@
 //! The kernel: no `std`, no `alloc`, no dependency. Memory and time are handed in.
 
+pub mod ack;
 pub(crate) mod atomic;
+pub mod backpressure;
 mod cells;
+mod crc32c;
+pub mod frame;
 #[cfg(any(loom, target_has_atomic = "ptr"))]
 pub mod mpsc;
+pub(crate) mod name;
 mod once;
 pub mod plain;
 pub mod ring;

@@ -3,10 +3,10 @@
 use std::ffi::{CStr, CString};
 
 use super::Error;
+pub use crate::core::name::MAX_TOPIC;
+use crate::core::name::topic_fault;
 use crate::std::shm::DIRECTORY;
 
-/// Longest topic name, in bytes.
-pub const MAX_TOPIC: usize = 200;
 /// Longest domain name, in bytes.
 pub const MAX_DOMAIN: usize = 32;
 
@@ -92,17 +92,7 @@ pub(super) fn check_domain(domain: &str) -> Result<(), Error> {
 }
 
 fn check_topic(topic: &str) -> Result<(), Error> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
-    let reason = if topic.is_empty() || topic.len() > MAX_TOPIC {
-        "a name has 1 to 200 bytes"
-    } else if !topic.bytes().all(allowed) {
-        "only A-Z, a-z, 0-9, _, ., - are allowed, and / between segments"
-    } else if topic.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        "no segment between slashes may be empty, `.` or `..`"
-    } else {
-        return Ok(());
-    };
-    Err(invalid_topic(topic, reason))
+    topic_fault(topic.as_bytes()).map_or(Ok(()), |reason| Err(invalid_topic(topic, reason)))
 }
 
 fn invalid_topic(topic: &str, reason: &'static str) -> Error {
