@@ -21,6 +21,8 @@
 //! | each message, to one place | any number | one | [`mpsc`] |
 //! | each message, to all, the slow lose some and know how many | one | up to 64 | [`ring`] |
 //!
+//! What is shared instead of sent goes into a [`lock`].
+//!
 //! [`frame`] and [`ack`] are what goes over a wire, [`backpressure`] says what is still taken when a lane fills up: pure, with
 //! bytes and time handed in.
 //!
@@ -44,7 +46,7 @@ mod std;
 
 #[cfg(target_has_atomic = "ptr")]
 pub use crate::core::mpsc;
-pub use crate::core::{ack, backpressure, frame, ring, seqlock, spsc};
+pub use crate::core::{ack, backpressure, frame, lock, ring, seqlock, spsc};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::topic::{self, Error, Message, Publisher, Sample, Subscriber, WaitSet};
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -30,6 +30,8 @@ mod event;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod lock;
+#[cfg(test)]
 mod lossless;
 #[cfg(test)]
 mod memory;

@@ -8,13 +8,23 @@ pub use ::core::sync::atomic::AtomicU64;
 #[cfg(all(not(loom), target_has_atomic = "32"))]
 pub use ::core::sync::atomic::compiler_fence;
 #[cfg(not(loom))]
-pub use ::core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+pub use ::core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The model checker has no compiler to keep from reordering.
 #[cfg(loom)]
 pub fn compiler_fence(_: Ordering) {}
+
+/// What a thread does while it waits for another one that runs.
+#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[inline(always)]
+pub fn spin() {
+    #[cfg(not(loom))]
+    ::core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
 
 /// An atomic word that the two ends of a ring share.
 ///

@@ -123,6 +123,43 @@ impl<T> Slot<T> {
     }
 }
 
+/// A value that belongs to whoever a lock lets in.
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell as Guarded;
+
+/// A value that belongs to whoever a lock lets in.
+#[cfg(all(not(loom), target_has_atomic = "ptr"))]
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Guarded<T>(UnsafeCell<T>);
+
+#[cfg(all(not(loom), target_has_atomic = "ptr"))]
+impl<T> Guarded<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Guarded(UnsafeCell::new(value))
+    }
+
+    /// To be read: nobody writes meanwhile.
+    #[inline(always)]
+    pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        read(self.0.get())
+    }
+
+    /// To be written: nobody else reads or writes meanwhile.
+    #[inline(always)]
+    pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        write(self.0.get())
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
 /// `N` times the same, in a constant where there is no model checker.
 #[cfg(not(loom))]
 macro_rules! array {

@@ -6,6 +6,7 @@ pub mod backpressure;
 mod cells;
 mod crc32c;
 pub mod frame;
+pub mod lock;
 #[cfg(any(loom, target_has_atomic = "ptr"))]
 pub mod mpsc;
 pub(crate) mod name;
