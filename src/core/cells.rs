@@ -125,6 +125,7 @@ impl<T> Slot<T> {
 
 /// A value that belongs to whoever a lock lets in.
 #[cfg(loom)]
+#[allow(clippy::unsafe_removed_from_name, reason = "it has the same methods")]
 pub(crate) use loom::cell::UnsafeCell as Guarded;
 
 /// A value that belongs to whoever a lock lets in.
