@@ -48,6 +48,8 @@ mod std;
 pub use crate::core::mpsc;
 pub use crate::core::{ack, backpressure, frame, lock, ring, seqlock, spsc};
 #[cfg(all(feature = "std", target_os = "linux"))]
+pub use crate::std::sync;
+#[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::topic::{self, Error, Message, Publisher, Sample, Subscriber, WaitSet};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use topic::Loan;

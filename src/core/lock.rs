@@ -2,8 +2,8 @@
 //!
 //! For sections of a few dozen instructions that are hardly ever contended, where there is nobody to put a thread to sleep:
 //! in a kernel, in firmware with several cores, between an interrupt handler and what it cannot interrupt. Where threads
-//! wait for longer than that, or share a processor with the one that they wait for, a lock that sleeps is better, and
-//! nothing is ever better than not sharing.
+//! wait for longer than that, or share a processor with the one that they wait for, a lock that sleeps is better:
+//! `conduit::sync`, with the feature `std`.
 //!
 //! | | what it guards | waiting |
 //! |---|---|---|

@@ -4,4 +4,5 @@ mod fork;
 mod futex;
 mod lock;
 mod shm;
+pub mod sync;
 pub mod topic;

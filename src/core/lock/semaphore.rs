@@ -46,20 +46,31 @@ impl Semaphore {
     /// Takes a permit, however long that takes.
     #[inline]
     pub fn acquire(&self) -> Permit<'_> {
-        let ticket = self.taken.fetch_add(1, Ordering::Relaxed);
-        // Acquire: pairs with the Release addition of who gave the permit back.
-        while distance(self.granted.load(Ordering::Acquire), ticket) <= 0 {
+        let ticket = self.ticket();
+        while !self.is_served(ticket) {
             spin();
         }
         Permit(self)
+    }
+
+    /// A place in the order of coming: what must be waited for then.
+    #[inline]
+    pub(crate) fn ticket(&self) -> usize {
+        self.taken.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether who has this ticket has a permit.
+    #[inline]
+    pub(crate) fn is_served(&self, ticket: usize) -> bool {
+        // Acquire: pairs with the Release addition of who gave the permit back.
+        distance(self.granted.load(Ordering::Acquire), ticket) > 0
     }
 
     /// Takes a permit, if one is left that nobody waits for.
     #[inline]
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
         let mut ticket = self.taken.load(Ordering::Relaxed);
-        // Acquire: as in `acquire`.
-        while distance(self.granted.load(Ordering::Acquire), ticket) > 0 {
+        while self.is_served(ticket) {
             match self.taken.compare_exchange_weak(ticket, ticket.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => return Some(Permit(self)),
@@ -78,8 +89,17 @@ impl Semaphore {
 
     /// How many permits nobody has taken or waits for, as far as can be told while others come and go.
     pub fn available(&self) -> usize {
+        self.balance().max(0) as usize
+    }
+
+    /// How many wait for a permit, as far as can be told while others come and go.
+    pub fn waiting(&self) -> usize {
+        self.balance().min(0).unsigned_abs()
+    }
+
+    fn balance(&self) -> isize {
         let granted = self.granted.load(Ordering::Relaxed);
-        distance(granted, self.taken.load(Ordering::Relaxed)).max(0) as usize
+        distance(granted, self.taken.load(Ordering::Relaxed))
     }
 }
 
