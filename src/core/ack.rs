@@ -225,7 +225,7 @@ impl<const N: usize> Batch<N> {
             self.ranges[self.used] = answer;
             self.used += 1;
         }
-        self.events = self.events.saturating_add((answer.last - answer.first).saturating_add(1));
+        self.events = self.events.saturating_add(answer.last.saturating_sub(answer.first).saturating_add(1));
         Ok(())
     }
 

@@ -115,10 +115,12 @@ impl<T> Slot<T> {
     }
 
     pub(crate) unsafe fn put(&self, value: T) {
+        // SAFETY: as without the model checker, which fails the model if it is not so.
         self.0.with_mut(|slot| unsafe { (*slot).write(value) });
     }
 
     pub(crate) unsafe fn take(&self) -> T {
+        // SAFETY: as in `put`.
         self.0.with_mut(|slot| unsafe { (*slot).assume_init_read() })
     }
 }

@@ -246,9 +246,9 @@ impl Header {
         bytes
     }
 
-    /// Bytes of the whole frame.
+    /// Bytes of the whole frame; `usize::MAX` for one that no memory of this target could hold.
     pub const fn frame_len(&self) -> usize {
-        HEADER_LEN + self.body_len as usize
+        HEADER_LEN.saturating_add(self.body_len as usize)
     }
 
     /// Puts a frame of this header and a body of `parts` into `buffer`, with `body_len` and the checksums as they have to

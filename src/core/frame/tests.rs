@@ -211,6 +211,8 @@ fn each_field_that_means_nothing_has_its_fault() {
     assert_eq!(with(|frame| frame[2] = 0x14), Err(Fault::TopicLength(1)), "only events have topics");
     assert_eq!(with(|frame| frame[3] = 4), Err(Fault::TopicLength(1)), "no room for the checksum");
     assert_eq!(with(|frame| frame[6] = 1), Err(Fault::TooLarge { len: 32 + 2 + 65536, max: 100 }));
+    let longest = |frame: &mut [u8]| frame[4..8].copy_from_slice(&[0xFF; 4]);
+    assert!(matches!(with(longest), Err(Fault::TooLarge { max: 100, .. })), "also where it passes the end of memory");
     assert_eq!(decode(&[0xC5, 0x4F], 100), Err(Fault::Magic), "told of at once");
     assert_eq!(decode(&[], 100), Ok(Decoded::Incomplete { need: 32 }));
 }

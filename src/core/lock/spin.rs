@@ -1,5 +1,6 @@
 //! Spin locks, alone and by the shard.
 
+use ::core::marker::PhantomData;
 use ::core::ops::{Deref, DerefMut};
 
 use crate::core::atomic::{AtomicBool, CachePadded, Ordering, spin};
@@ -60,7 +61,7 @@ impl<T> SpinLock<T> {
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         // Acquire: pairs with the Release store of who had it last.
         match self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Some(Guard { lock: self }),
+            Ok(_) => Some(Guard { lock: self, value: PhantomData }),
             Err(_) => None,
         }
     }
@@ -85,10 +86,19 @@ impl<T: Default> Default for SpinLock<T> {
 }
 
 /// The value of a [`SpinLock`], for as long as this lives.
+///
+/// Threads share it only if they may share the value:
+///
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<conduit::lock::Guard<'_, std::cell::Cell<u8>>>();
+/// ```
 #[derive(Debug)]
 #[must_use = "the lock is let go at once if the guard is dropped"]
 pub struct Guard<'l, T> {
     lock: &'l SpinLock<T>,
+    /// A shared guard lends a shared value, so only what threads may share makes it shareable; a lock asks for less.
+    value: PhantomData<&'l mut T>,
 }
 
 impl<T> Deref for Guard<'_, T> {

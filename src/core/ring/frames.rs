@@ -618,13 +618,13 @@ const LOCATE_TRIES: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// The position and, where known, the sequence at which a reader starts.
 pub(super) fn locate<M: FrameMemory>(memory: &M, start: Start) -> (u64, Option<u64>) {
-    // A writer may run on between the looks below: start again from the new head, but not for ever, and hardly at all from
+    // A writer may run on between the looks below: start again from the new head, but not for ever, and not often from
     // one that stands still, which in corrupt memory may be anywhere.
     let (mut last, mut still) = (None, 0);
     for _ in 0..LOCATE_TRIES {
         let head = memory.control().head.load_acquire();
         still = if last == Some(head) { still + 1 } else { 0 };
-        if still > 2 {
+        if still > 8 {
             break;
         }
         last = Some(head);

@@ -1,5 +1,6 @@
 //! Messages that are made, or read, where they are.
 
+use ::core::marker::PhantomData;
 use ::core::mem::MaybeUninit;
 use ::core::ptr;
 use ::core::slice;
@@ -115,10 +116,19 @@ impl<T, const N: usize> WriteGrant<'_, '_, T, N> {
 }
 
 /// Messages to be read in place. Dropped, it takes nothing: they are there for the next call.
+///
+/// Threads share it only if they may share messages:
+///
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<conduit::spsc::ReadGrant<'_, '_, std::cell::Cell<u8>, 4>>();
+/// ```
 #[derive(Debug)]
 pub struct ReadGrant<'c, 'a, T, const N: usize> {
     consumer: &'c mut Consumer<'a, T, N>,
     count: usize,
+    /// A shared grant lends shared messages, so only what threads may share makes it shareable; a queue asks for less.
+    messages: PhantomData<&'c mut [T]>,
 }
 
 impl<'a, T, const N: usize> Consumer<'a, T, N> {
@@ -127,7 +137,7 @@ impl<'a, T, const N: usize> Consumer<'a, T, N> {
     pub fn grant(&mut self, limit: usize) -> ReadGrant<'_, 'a, T, N> {
         let seen = self.there_to.wrapping_sub(self.head);
         let count = if seen < limit { self.look() } else { seen }.min(limit);
-        ReadGrant { consumer: self, count }
+        ReadGrant { consumer: self, count, messages: PhantomData }
     }
 
     /// Moves messages to the beginning of `messages`, as many as there are; returns how many.
