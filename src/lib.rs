@@ -44,9 +44,9 @@ mod core;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 
-#[cfg(target_has_atomic = "ptr")]
-pub use crate::core::mpsc;
 pub use crate::core::{ack, backpressure, frame, lock, ring, seqlock, spsc};
+#[cfg(target_has_atomic = "ptr")]
+pub use crate::core::{mpsc, pool};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::sync;
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -38,6 +38,8 @@ mod memory;
 #[cfg(test)]
 mod mpsc;
 #[cfg(test)]
+mod pool;
+#[cfg(test)]
 mod seqlock;
 #[cfg(test)]
 mod spsc;

@@ -163,17 +163,20 @@ impl<T> Guarded<T> {
     }
 }
 
-/// `N` times the same, in a constant where there is no model checker.
+/// `N` times the same, or as often as said, in a constant where there is no model checker.
 #[cfg(not(loom))]
 macro_rules! array {
     ($new:expr) => {
-        [const { $new }; N]
+        array![$new; N]
+    };
+    ($new:expr; $count:expr) => {
+        [const { $new }; $count]
     };
 }
-/// `N` times the same, in a constant where there is no model checker.
+/// `N` times the same, or as often as said, in a constant where there is no model checker.
 #[cfg(loom)]
 macro_rules! array {
-    ($new:expr) => {
+    ($new:expr $(; $count:expr)?) => {
         ::core::array::from_fn(|_| $new)
     };
 }

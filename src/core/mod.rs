@@ -12,6 +12,8 @@ pub mod mpsc;
 pub(crate) mod name;
 mod once;
 pub mod plain;
+#[cfg(any(loom, target_has_atomic = "ptr"))]
+pub mod pool;
 pub mod ring;
 #[cfg(all(test, not(loom)))]
 mod rounds;
