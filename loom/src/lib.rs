@@ -26,6 +26,8 @@ use loom::model::Builder;
 pub mod core;
 
 #[cfg(test)]
+mod dedup;
+#[cfg(test)]
 mod event;
 #[cfg(test)]
 mod frames;

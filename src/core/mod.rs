@@ -5,6 +5,7 @@ pub(crate) mod atomic;
 pub mod backpressure;
 mod cells;
 mod crc32c;
+pub mod dedup;
 pub mod frame;
 pub mod lock;
 #[cfg(any(loom, target_has_atomic = "ptr"))]

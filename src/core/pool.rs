@@ -49,7 +49,7 @@ pub struct Pool<T, const BLOCKS: usize, const SIZE: usize> {
 #[derive(Debug)]
 struct Block<T, const SIZE: usize> {
     /// Bit `i`: place `i` is free. Only read-modify-written: exchanged for 0 by a magazine, which then has all that were set
-    /// (Acquire), and set by whoever gives a place back (Release).
+    /// (Acquire), and set by whoever gives a place back (Release; Relaxed if it was not used).
     free: CachePadded<AtomicUsize>,
     places: [Place<T>; SIZE],
 }
@@ -191,8 +191,9 @@ impl<'a, T, const BLOCKS: usize, const SIZE: usize> Magazine<'a, T, BLOCKS, SIZE
 impl<T, const BLOCKS: usize, const SIZE: usize> Drop for Magazine<'_, T, BLOCKS, SIZE> {
     fn drop(&mut self) {
         if self.held != 0 {
-            // Release: as for one place, though nothing was put into these.
-            self.pool.blocks[self.block].free.fetch_or(self.held, Ordering::Release);
+            // Relaxed: nothing was put into these places since they were taken, and whoever takes them next still meets the
+            // Release of who had them before, as the word is only ever read-modify-written.
+            self.pool.blocks[self.block].free.fetch_or(self.held, Ordering::Relaxed);
         }
     }
 }

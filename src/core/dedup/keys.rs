@@ -1,0 +1,361 @@
+//! Keys that any number of threads insert, each of which one of them is told is new.
+
+use super::mix;
+use crate::core::atomic::{AtomicU64, CachePadded, Ordering};
+use crate::core::cells::{array, const_fn};
+use crate::core::once::Once;
+
+/// Words of a line that belong to one of two generations.
+const HALF: usize = if cfg!(loom) { 2 } else { 4 };
+/// How many lines a chain may reach over.
+const REACH: usize = if cfg!(loom) { 2 } else { 32 };
+/// How many times the generation advances while all lines are swept once.
+const SWEEPS: usize = 32;
+
+/// The generation's bits of a word, 1 to 127; 0 in a word that was never used.
+const TAG: u64 = 127;
+/// The bit of a word that ends a chain for good.
+const CLOSED: u64 = 128;
+/// Bits of a word that are not the key's.
+const KEY_SHIFT: u32 = 8;
+
+/// Keys of 64 bits that were seen lately: `4 * LINES` for each of two generations, in `LINES` cache lines, a power of two.
+///
+/// A key is remembered from the call that inserts it until the generation has advanced twice since that call began, so for
+/// between one and two of whatever time lies between two advances. Of all calls for the same key within that time exactly
+/// one is told [`Insertion::New`], whatever the threads do. No call waits for another one: it begins again only when the
+/// generation has advanced meanwhile.
+///
+/// ```
+/// use conduit::dedup::{Insertion, KeySet, hash};
+///
+/// static SEEN: KeySet<1024> = KeySet::new(0x5EED);
+///
+/// let (keys, mut ager) = SEEN.split().expect("nobody else split it");
+/// let id = hash(1, b"3f2b8c1e-9d0a-4f6e-8a47-1c5d7e9b2a60");
+/// assert_eq!(keys.insert(id), Insertion::New);
+/// assert_eq!(keys.insert(id), Insertion::Duplicate);
+/// ager.advance(); // once a minute, say
+/// assert_eq!(keys.insert(id), Insertion::Duplicate);
+/// ager.advance();
+/// assert_eq!(keys.insert(id), Insertion::New);
+/// ```
+///
+/// # Limits
+///
+/// * A generation of more keys than `2 * LINES` makes calls slower; from about `3 * LINES` on some are
+///   [refused](Insertion::Full).
+/// * From 8,192 lines on no two keys are ever mistaken for each other. In a smaller set a new key is taken for another with
+///   a chance of less than 2^-50, as a word keeps 56 bits of a key and the place of the word says the rest.
+/// * The seed decides where a key goes. Take a random one where keys come from outside, so that nobody can choose many that
+///   all go to the same place.
+/// * Nothing is promised of a call that is stopped while the generation advances 60 times.
+#[derive(Debug)]
+pub struct KeySet<const LINES: usize> {
+    /// The present generation, as an [`Epoch`]. Stored by the ager (Release), loaded by who inserts (Acquire).
+    epoch: CachePadded<AtomicU64>,
+    /// How many insertions were refused. Raised by each, Relaxed.
+    refused: CachePadded<AtomicU64>,
+    seed: u64,
+    lines: [Line; LINES],
+    once: Once,
+}
+
+/// The words of even generations and those of odd ones.
+///
+/// A key's *chain* in a generation is the words of its half, from the first of the key's home line on. A word is free for a
+/// generation unless it carries its tag, so a generation begins with all words free and never frees one: those who insert
+/// agree on the first that is free. Each word is only ever exchanged by comparison: for a key (Release) by who inserts it
+/// into the present generation; for `CLOSED` (Release) by who looked in vain for a key in the generation before, at the free
+/// word that ends its chain, so that no call that is still of that generation can put it there afterwards; for 0 (Relaxed)
+/// by the ager, where it carries an old tag. Loaded (Acquire) by who inserts: a word that only a later generation may have
+/// written comes with that generation's `epoch`.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Line([[AtomicU64; HALF]; 2]);
+
+/// Which generation it is: its tag, the tag of the one before, and which half of the lines is its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Epoch(u64);
+
+impl Epoch {
+    const FIRST: Epoch = Epoch(1 | 127 << 8);
+
+    fn now(self) -> u64 {
+        self.0 & TAG
+    }
+
+    fn before(self) -> u64 {
+        self.0 >> 8 & TAG
+    }
+
+    fn half(self) -> usize {
+        (self.0 >> 16 & 1) as usize
+    }
+
+    fn next(self) -> Self {
+        let tag = if self.now() == TAG { 1 } else { self.now() + 1 };
+        Epoch(tag | self.now() << 8 | (self.0 ^ 1 << 16) & 1 << 16)
+    }
+
+    /// How many generations ago the tag of a word was the present one, of the last 127; more than 63 are taken for a later
+    /// one than this. None for a word that was never used.
+    fn age(self, word: u64) -> Option<u64> {
+        match word & TAG {
+            0 => None,
+            tag => Some((self.now() + TAG - tag) % TAG),
+        }
+    }
+
+    fn is_later(self, word: u64) -> bool {
+        self.age(word).is_some_and(|age| age > 63)
+    }
+}
+
+/// What became of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[must_use = "a duplicate is to be left out"]
+pub enum Insertion {
+    /// It was not there, and is now.
+    New,
+    /// It was there.
+    Duplicate,
+    /// It was not there, and there is no room where it would have to go: it is not remembered. Counted.
+    Full,
+}
+
+/// How a walk along a chain ends.
+enum Step {
+    /// The key is there.
+    Found,
+    /// It was not, and is now, or can't be any more.
+    Done,
+    /// The chain is as long as it may be, and the key is not in it.
+    Full,
+    /// The generation is over.
+    Over,
+}
+
+impl<const LINES: usize> KeySet<LINES> {
+    const REACH: usize = {
+        assert!(LINES.is_power_of_two(), "the number of lines is a power of two");
+        if LINES < REACH { LINES } else { REACH }
+    };
+
+    const_fn! {
+        /// An empty set.
+        pub fn new(seed: u64) -> Self {
+            KeySet {
+                epoch: CachePadded(AtomicU64::new(Epoch::FIRST.0)),
+                refused: CachePadded(AtomicU64::new(0)),
+                seed,
+                lines: array![Line([array![AtomicU64::new(0); HALF], array![AtomicU64::new(0); HALF]]); LINES],
+                once: Once::new(),
+            }
+        }
+    }
+
+    /// The end that keys go into, which may be copied, and the one that lets them age. `None` if it was split before.
+    pub fn split(&self) -> Option<(Keys<'_, LINES>, Ager<'_, LINES>)> {
+        self.once.take().then_some((Keys(self), Ager { set: self, swept: 0 }))
+    }
+
+    fn epoch(&self) -> Epoch {
+        // Acquire: pairs with the ager's Release store.
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// The words of one half that a key may be in, from its home line on.
+    #[inline(always)]
+    fn chain(&self, home: usize, half: usize) -> impl Iterator<Item = &AtomicU64> {
+        (0..Self::REACH).flat_map(move |line| self.lines[(home + line) & (LINES - 1)].0[half].iter())
+    }
+
+    /// Looks for a key in the generation before, and closes its chain there if it is not in it.
+    #[inline]
+    fn find_or_close(&self, key: u64, home: usize, epoch: Epoch) -> Step {
+        let wanted = key << KEY_SHIFT | epoch.before();
+        for slot in self.chain(home, epoch.half() ^ 1) {
+            let mut word = slot.load(Ordering::Acquire);
+            loop {
+                if word == wanted {
+                    return Step::Found;
+                }
+                if word & TAG == epoch.before() {
+                    if word & CLOSED != 0 {
+                        return Step::Done;
+                    }
+                    break;
+                }
+                if epoch.is_later(word) && self.epoch() != epoch {
+                    return Step::Over;
+                }
+                let closed = CLOSED | epoch.before();
+                match slot.compare_exchange(word, closed, Ordering::Release, Ordering::Acquire) {
+                    Ok(_) => return Step::Done,
+                    Err(now) => word = now,
+                }
+            }
+        }
+        Step::Full
+    }
+
+    /// Looks for a key in the present generation, and inserts it if it is not there.
+    #[inline]
+    fn find_or_insert(&self, key: u64, home: usize, epoch: Epoch) -> Step {
+        let wanted = key << KEY_SHIFT | epoch.now();
+        for slot in self.chain(home, epoch.half()) {
+            let mut word = slot.load(Ordering::Acquire);
+            loop {
+                if word == wanted {
+                    return Step::Found;
+                }
+                if word & (TAG | CLOSED) == epoch.now() {
+                    break;
+                }
+                // Closed, or used again: who did that knows a later generation, and so does who sees it.
+                if (word & TAG == epoch.now() || epoch.is_later(word)) && self.epoch() != epoch {
+                    return Step::Over;
+                }
+                match slot.compare_exchange(word, wanted, Ordering::Release, Ordering::Acquire) {
+                    Ok(_) => return Step::Done,
+                    Err(now) => word = now,
+                }
+            }
+        }
+        Step::Full
+    }
+}
+
+impl Line {
+    /// Whether the line has the key in one of the two generations. Any word of theirs with the key will do.
+    #[inline(always)]
+    fn has(&self, key: u64, epoch: Epoch) -> bool {
+        let mut wanted = [key << KEY_SHIFT | epoch.before(); 2];
+        wanted[epoch.half()] = key << KEY_SHIFT | epoch.now();
+        // All of them without a branch: which one it is cannot be foretold.
+        let [even, odd] = &self.0;
+        let mut found = false;
+        for (even, odd) in even.iter().zip(odd) {
+            found |= even.load(Ordering::Relaxed) == wanted[0];
+            found |= odd.load(Ordering::Relaxed) == wanted[1];
+        }
+        found
+    }
+}
+
+/// The end that keys go into.
+#[derive(Debug)]
+pub struct Keys<'a, const LINES: usize>(&'a KeySet<LINES>);
+
+impl<const LINES: usize> Clone for Keys<'_, LINES> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<const LINES: usize> Copy for Keys<'_, LINES> {}
+
+impl<const LINES: usize> Keys<'_, LINES> {
+    /// Inserts a key, if it is not there.
+    ///
+    /// # Cost
+    ///
+    /// Of a duplicate: one cache line, nothing written. Of a new key: one exchange on the same line, and in every third call
+    /// or so another one.
+    #[inline]
+    pub fn insert(&self, key: u64) -> Insertion {
+        let set = self.0;
+        let (key, home) = self.find(key);
+        loop {
+            let epoch = set.epoch();
+            if set.lines[home].has(key, epoch) {
+                return Insertion::Duplicate;
+            }
+            match set.find_or_close(key, home, epoch) {
+                Step::Found => return Insertion::Duplicate,
+                Step::Over => continue,
+                // Where a chain is as long as it may be, nobody can put the key there any more either.
+                Step::Done | Step::Full => {}
+            }
+            match set.find_or_insert(key, home, epoch) {
+                Step::Done => return Insertion::New,
+                Step::Found => return Insertion::Duplicate,
+                Step::Over => {}
+                Step::Full => {
+                    set.refused.fetch_add(1, Ordering::Relaxed);
+                    return Insertion::Full;
+                }
+            }
+        }
+    }
+
+    /// Whether a key is there. It may come, or be forgotten, before the answer is used.
+    #[inline]
+    pub fn contains(&self, key: u64) -> bool {
+        let set = self.0;
+        let (key, home) = self.find(key);
+        let epoch = set.epoch();
+        let in_generation = |half, tag| {
+            set.chain(home, half)
+                .map(|slot| slot.load(Ordering::Relaxed))
+                .take_while(|word| word & (TAG | CLOSED) == tag)
+                .any(|word| word == key << KEY_SHIFT | tag)
+        };
+        set.lines[home].has(key, epoch)
+            || in_generation(epoch.half(), epoch.now())
+            || in_generation(epoch.half() ^ 1, epoch.before())
+    }
+
+    /// How many insertions were refused for want of room.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// How many keys are remembered, as far as can be told while others insert. Looks at every word.
+    pub fn count(&self) -> usize {
+        let epoch = self.0.epoch();
+        let is_key = |word: &AtomicU64| {
+            let tag = word.load(Ordering::Relaxed) & (TAG | CLOSED);
+            tag == epoch.now() || tag == epoch.before()
+        };
+        self.0.lines.iter().flat_map(|line| line.0.iter().flatten()).filter(|word| is_key(word)).count()
+    }
+
+    /// A key with its bits spread, and its home line: its first bits.
+    #[inline(always)]
+    fn find(&self, key: u64) -> (u64, usize) {
+        let key = mix(key ^ self.0.seed);
+        (key, (u128::from(key) * LINES as u128 >> 64) as usize)
+    }
+}
+
+/// The end that lets keys age.
+#[derive(Debug)]
+pub struct Ager<'a, const LINES: usize> {
+    set: &'a KeySet<LINES>,
+    /// The line that is swept next, below `LINES`.
+    swept: usize,
+}
+
+impl<const LINES: usize> Ager<'_, LINES> {
+    /// Begins a new generation: what was inserted in the one before the present one is forgotten.
+    ///
+    /// # Cost
+    ///
+    /// One store, and a look at one of 32 lines, so that no word keeps its tag until that comes round again.
+    pub fn advance(&mut self) {
+        let epoch = self.set.epoch();
+        for _ in 0..LINES.div_ceil(SWEEPS) {
+            for slot in self.set.lines[self.swept].0.iter().flatten() {
+                let word = slot.load(Ordering::Relaxed);
+                if epoch.age(word).is_some_and(|age| age > 1) {
+                    // Relaxed: free before and after. Where it fails, somebody has used it.
+                    let _ = slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed);
+                }
+            }
+            self.swept = (self.swept + 1) & (LINES - 1);
+        }
+        // Release: pairs with the Acquire load of who inserts.
+        self.set.epoch.store(epoch.next().0, Ordering::Release);
+    }
+}
