@@ -46,7 +46,7 @@ mod std;
 
 pub use crate::core::{ack, backpressure, dedup, frame, lock, ring, seqlock, spsc};
 #[cfg(target_has_atomic = "ptr")]
-pub use crate::core::{mpsc, pool};
+pub use crate::core::{lanes, mpsc, pool};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::sync;
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -32,6 +32,8 @@ mod event;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod lock;
 #[cfg(test)]
 mod lossless;

@@ -7,6 +7,8 @@ mod cells;
 mod crc32c;
 pub mod dedup;
 pub mod frame;
+#[cfg(any(loom, target_has_atomic = "ptr"))]
+pub mod lanes;
 pub mod lock;
 #[cfg(any(loom, target_has_atomic = "ptr"))]
 pub mod mpsc;

@@ -189,6 +189,16 @@ impl<T, const N: usize> Producer<'_, T, N> {
         self.0.len()
     }
 
+    /// How many messages were ever pushed, or are about to be, modulo the word.
+    pub(crate) fn pushed(&self) -> usize {
+        self.0.tail.load(Ordering::Relaxed)
+    }
+
+    /// How many messages were ever taken, modulo the word.
+    pub(crate) fn taken(&self) -> usize {
+        self.0.head.load(Ordering::Relaxed)
+    }
+
     /// Whether none was there.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

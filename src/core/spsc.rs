@@ -155,6 +155,12 @@ impl<T, const N: usize> Producer<'_, T, N> {
         self.look()
     }
 
+    /// How many messages were in the queue when the producer last looked at the other end, and those pushed since: at least
+    /// as many as there are. Looks at nothing shared.
+    pub const fn len_at_most(&self) -> usize {
+        N - self.room_to.wrapping_sub(self.tail)
+    }
+
     /// How many messages the queue holds at most.
     pub const fn capacity(&self) -> usize {
         N

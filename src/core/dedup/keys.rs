@@ -52,7 +52,8 @@ const KEY_SHIFT: u32 = 8;
 /// * Nothing is promised of a call that is stopped while the generation advances 60 times.
 #[derive(Debug)]
 pub struct KeySet<const LINES: usize> {
-    /// The present generation, as an [`Epoch`]. Stored by the ager (Release), loaded by who inserts (Acquire).
+    /// The present generation, as an [`Epoch`]. Stored by the ager, loaded by who inserts; Relaxed, as what those of two
+    /// generations must know of each other they find in the words.
     epoch: CachePadded<AtomicU64>,
     /// How many insertions were refused. Raised by each, Relaxed.
     refused: CachePadded<AtomicU64>,
@@ -68,8 +69,8 @@ pub struct KeySet<const LINES: usize> {
 /// agree on the first that is free. Each word is only ever exchanged by comparison: for a key (Release) by who inserts it
 /// into the present generation; for `CLOSED` (Release) by who looked in vain for a key in the generation before, at the free
 /// word that ends its chain, so that no call that is still of that generation can put it there afterwards; for 0 (Relaxed)
-/// by the ager, where it carries an old tag. Loaded (Acquire) by who inserts: a word that only a later generation may have
-/// written comes with that generation's `epoch`.
+/// by the ager, where it carries an old tag. Loaded (Acquire) by who inserts: a word that only who knows a later `epoch` may
+/// have written makes it known.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Line([[AtomicU64; HALF]; 2]);
@@ -161,8 +162,7 @@ impl<const LINES: usize> KeySet<LINES> {
     }
 
     fn epoch(&self) -> Epoch {
-        // Acquire: pairs with the ager's Release store.
-        Epoch(self.epoch.load(Ordering::Acquire))
+        Epoch(self.epoch.load(Ordering::Relaxed))
     }
 
     /// The words of one half that a key may be in, from its home line on.
@@ -355,7 +355,6 @@ impl<const LINES: usize> Ager<'_, LINES> {
             }
             self.swept = (self.swept + 1) & (LINES - 1);
         }
-        // Release: pairs with the Acquire load of who inserts.
-        self.set.epoch.store(epoch.next().0, Ordering::Release);
+        self.set.epoch.store(epoch.next().0, Ordering::Relaxed);
     }
 }

@@ -113,7 +113,7 @@ fn different_ids_have_different_hashes_and_no_bit_counts_for_nothing() {
 
 #[cfg(target_has_atomic = "64")]
 mod keys {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread::scope;
 
     use super::*;
@@ -222,9 +222,7 @@ mod keys {
                         barrier.wait();
                         for key in first..first + EACH {
                             match keys.insert(key) {
-                                Insertion::New => {
-                                    drop(new[key as usize].fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-                                }
+                                Insertion::New => _ = new[key as usize].fetch_add(1, Ordering::Relaxed),
                                 Insertion::Duplicate => {}
                                 Insertion::Full => panic!("there is room for five times as many"),
                             }
