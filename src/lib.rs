@@ -44,7 +44,7 @@ mod core;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 
-pub use crate::core::{ack, backpressure, dedup, frame, lock, ring, seqlock, spsc};
+pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(target_has_atomic = "ptr")]
 pub use crate::core::{lanes, mpsc, pool};
 #[cfg(all(feature = "std", target_os = "linux"))]

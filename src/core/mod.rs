@@ -17,6 +17,7 @@ mod once;
 pub mod plain;
 #[cfg(any(loom, target_has_atomic = "ptr"))]
 pub mod pool;
+pub mod records;
 pub mod ring;
 #[cfg(all(test, not(loom)))]
 mod rounds;

@@ -325,7 +325,7 @@ impl<const LINES: usize> Keys<'_, LINES> {
     #[inline(always)]
     fn find(&self, key: u64) -> (u64, usize) {
         let key = mix(key ^ self.0.seed);
-        (key, (u128::from(key) * LINES as u128 >> 64) as usize)
+        (key, ((u128::from(key) * LINES as u128) >> 64) as usize)
     }
 }
 

@@ -119,7 +119,7 @@ impl<const N: usize> Producers<N> {
     /// The chain that a producer is in, if it is in any.
     fn chain(&self, producer: &ProducerId) -> usize {
         // Scaled down instead of divided.
-        (u128::from(hash(self.seed, producer)) * N as u128 >> 64) as usize
+        ((u128::from(hash(self.seed, producer)) * N as u128) >> 64) as usize
     }
 
     /// The entry of a producer, or 0.

@@ -1,0 +1,396 @@
+//! A ring of bytes for records of any length, from one producer to one consumer.
+//!
+//! Records lie one behind the other, each in one piece, so they are written and read where they are: a grant lends the
+//! bytes, and nothing is copied unless it is to be. A record that would not fit before the end of the ring begins at its
+//! beginning. Full is an answer. Loads and stores only: it runs on targets without compare-and-swap, and either end may be
+//! an interrupt handler.
+//!
+//! There is no index for the consumer to look at: each record has a word before it that says that it is there. So a record
+//! that fits a cache line with its word comes over in one line, not in two.
+//!
+//! The ends are generic over [`Memory`], so that the same code carries records within a program ([`Ring`]) and between two,
+//! of 32 and 64 bits. They trust the other end with nothing but bytes: what it stores is looked at once and checked before it
+//! becomes a place or a length. Against an end that may write while it must not, use the calls that copy
+//! ([`Producer::push`], [`Consumer::pop`]): they touch the ring only by atomic words.
+
+use super::atomic::{Native, Ordering, Word};
+use super::cells::{array, const_fn, load_bytes, store_bytes};
+use super::once::Once;
+
+#[cfg(not(loom))]
+mod grant;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+#[cfg(not(loom))]
+pub use grant::{Record, WriteGrant};
+
+/// The word before a record that is not there yet.
+const NOTHING: u64 = 0;
+/// The word where the ring is left unused up to its end.
+const SKIP: u64 = 2;
+/// Set in the word before a record; above it, the record's length.
+const RECORD: u64 = 1;
+
+/// Where a ring keeps its records.
+///
+/// # Safety
+///
+/// Each call returns the same words, at least 8 and less than 2^28 of them, which stay where they are and are touched only
+/// by the ring's ends. Those of the ring are zero when the first end is made, and so is `head`.
+pub unsafe trait Memory {
+    /// What the ring is made of.
+    type Word: Word;
+
+    /// The ring. A word is atomic while it stands before a record or is touched by a call that copies, otherwise plain bytes
+    /// of whichever end it belongs to.
+    fn words(&self) -> &[Self::Word];
+
+    /// How many words the consumer has given back, modulo the word: stored by it (Release) when it is done with them, loaded by
+    /// the producer (Acquire) before it uses them again.
+    fn head(&self) -> &Self::Word;
+}
+
+/// A ring within one program, of `WORDS` native words of 8 or 4 bytes.
+///
+/// ```
+/// use conduit::records::{ReadError, Ring};
+///
+/// static LOG: Ring<1024> = Ring::new();
+///
+/// let (mut producer, mut consumer) = LOG.split().expect("nobody else split it");
+/// producer.push(b"a record").expect("there is room");
+///
+/// let mut grant = producer.grant(100).expect("there is room");
+/// grant.copy_from_slice(&[7; 100]);
+/// grant.commit(42); // as much as it has become
+///
+/// let record = consumer.read().expect("two are there");
+/// assert_eq!(&*record, b"a record");
+/// record.release();
+/// let mut copy = [0; 100];
+/// assert_eq!(consumer.pop(&mut copy), Ok(42));
+/// assert_eq!(consumer.pop(&mut copy), Err(ReadError::Empty));
+/// ```
+#[derive(Debug)]
+pub struct Ring<const WORDS: usize> {
+    head: super::atomic::CachePadded<Native>,
+    words: super::atomic::CachePadded<[Native; WORDS]>,
+    once: Once,
+}
+
+impl<const WORDS: usize> Ring<WORDS> {
+    const_fn! {
+        /// An empty ring.
+        pub fn new() -> Self {
+            Self::starting_at(0)
+        }
+    }
+
+    const_fn! {
+        /// An empty ring that counts its words from `start`: for tests that want the count to wrap soon.
+        pub fn starting_at(start: u64) -> Self {
+            const { assert!(WORDS >= 8 && WORDS < 1 << 28, "a ring of records has 8 words, and less than 2^28") };
+            Ring {
+                head: super::atomic::CachePadded(super::atomic::native(start)),
+                words: super::atomic::CachePadded(array![super::atomic::native(0); WORDS]),
+                once: Once::new(),
+            }
+        }
+    }
+
+    /// The two ends. `None` if the ring was split before.
+    pub fn split(&self) -> Option<(Producer<&Self>, Consumer<&Self>)> {
+        // SAFETY: the words are the ring's own and touched by nothing else; it is split once, so these are its only ends.
+        self.once.take().then(|| unsafe { (Producer::new(self), Consumer::new(self)) })
+    }
+}
+
+impl<const WORDS: usize> Default for Ring<WORDS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: words in one place, for the ring's ends alone; they are zero, and the checks of `starting_at` hold.
+unsafe impl<const WORDS: usize> Memory for &Ring<WORDS> {
+    type Word = Native;
+    fn words(&self) -> &[Native] {
+        &self.words.0
+    }
+    fn head(&self) -> &Native {
+        &self.head
+    }
+}
+
+/// Why a record was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteError {
+    /// There is no room until the consumer has taken some.
+    Full,
+    /// It is longer than any record of this ring may be.
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The longest.
+        max: usize,
+    },
+    /// The other end gave back what it cannot have had. Never within one program.
+    Corrupt,
+}
+
+impl ::core::fmt::Display for WriteError {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        match self {
+            WriteError::Full => f.write_str("no room is left until records are taken"),
+            WriteError::TooLarge { len, max } => write!(f, "it has {len} bytes, and a record here has at most {max}"),
+            WriteError::Corrupt => {
+                f.write_str("the consumer gave back more than there was; the ring is of no more use")
+            }
+        }
+    }
+}
+
+impl ::core::error::Error for WriteError {}
+
+/// Why there is no record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadError {
+    /// None is there yet.
+    Empty,
+    /// The next one has so many bytes, more than there is room for. It stays where it is.
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The other end stored what is no record. Never within one program.
+    Corrupt,
+}
+
+impl ::core::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        match self {
+            ReadError::Empty => f.write_str("no record is there yet"),
+            ReadError::TooLong { len } => write!(f, "the next record has {len} bytes, more than there is room for"),
+            ReadError::Corrupt => f.write_str("the producer stored what is no record; the ring is of no more use"),
+        }
+    }
+}
+
+impl ::core::error::Error for ReadError {}
+
+/// How many words a record of `len` bytes takes with the one before it.
+#[inline(always)]
+fn size<W: Word>(len: usize) -> usize {
+    1 + len.div_ceil(W::BYTES)
+}
+
+/// The longest record of a ring of so many words. It fits an empty ring wherever that is empty.
+fn max_len<W: Word>(words: usize) -> usize {
+    (words / 2 - 2) * W::BYTES
+}
+
+/// The end that records go into.
+#[derive(Debug)]
+pub struct Producer<M> {
+    memory: M,
+    /// How many words were ever used.
+    tail: u64,
+    /// The word that stands before the next record; it holds `NOTHING`. Below the number of words.
+    at: usize,
+    /// `Memory::head` as last seen, and what it cannot be below.
+    head: u64,
+}
+
+/// Where a record goes.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Words left unused up to the end of the ring, or 0.
+    skipped: usize,
+    /// The word before the record.
+    at: usize,
+}
+
+impl<M: Memory> Producer<M> {
+    /// The producer of a ring that nothing was put into yet.
+    ///
+    /// # Safety
+    ///
+    /// It is the only one.
+    pub unsafe fn new(memory: M) -> Self {
+        let head = memory.head().load(Ordering::Relaxed);
+        Producer { memory, tail: head, at: 0, head }
+    }
+
+    /// Copies a record in, by atomic words.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: nothing was put in.
+    #[inline]
+    pub fn push(&mut self, record: &[u8]) -> Result<(), WriteError> {
+        let place = self.find(record.len())?;
+        let words = size::<M::Word>(record.len()) - 1;
+        store_bytes(&self.memory.words()[place.at + 1..][..words], record);
+        self.announce(place, record.len());
+        Ok(())
+    }
+
+    /// The length of the longest record, in bytes: a little less than half of the ring.
+    pub fn max_len(&self) -> usize {
+        max_len::<M::Word>(self.memory.words().len())
+    }
+
+    /// Finds room for a record of `len` bytes, the word before it, and the one behind it.
+    #[inline]
+    fn find(&mut self, len: usize) -> Result<Place, WriteError> {
+        let words = self.memory.words().len();
+        let max = max_len::<M::Word>(words);
+        if len > max {
+            return Err(WriteError::TooLarge { len, max });
+        }
+        let size = size::<M::Word>(len);
+        let to_end = words - self.at;
+        let place = if size <= to_end { Place { skipped: 0, at: self.at } } else { Place { skipped: to_end, at: 0 } };
+        let needed = (place.skipped + size + 1) as u64;
+        if words as u64 - (self.tail - self.head) < needed {
+            self.look()?;
+            if words as u64 - (self.tail - self.head) < needed {
+                return Err(WriteError::Full);
+            }
+        }
+        Ok(place)
+    }
+
+    /// Looks how far the consumer is.
+    fn look(&mut self) -> Result<(), WriteError> {
+        // Acquire: pairs with the consumer's Release store: it is done with the words.
+        let head = M::Word::extend(self.memory.head().load(Ordering::Acquire), self.head);
+        if head < self.head || head > self.tail {
+            return Err(WriteError::Corrupt);
+        }
+        self.head = head;
+        Ok(())
+    }
+
+    /// Says that a record of `len` bytes is there, in a place that was found for as many or more.
+    #[inline]
+    fn announce(&mut self, place: Place, len: usize) {
+        let words = self.memory.words();
+        let size = size::<M::Word>(len);
+        let next = if place.at + size == words.len() { 0 } else { place.at + size };
+        // Before the record, so that the consumer finds nothing behind it until there is something.
+        words[next].store(NOTHING, Ordering::Relaxed);
+        let record = (len as u64) << 1 | RECORD;
+        // Release: pairs with the consumer's Acquire load, so that it finds the record and what was stored before.
+        if place.skipped == 0 {
+            words[place.at].store(record, Ordering::Release);
+        } else {
+            words[place.at].store(record, Ordering::Relaxed);
+            words[self.at].store(SKIP, Ordering::Release);
+        }
+        self.tail += (place.skipped + size) as u64;
+        self.at = next;
+    }
+
+    /// How many bytes there are room for, those before each record and what may be left unused at the end included.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Corrupt`].
+    pub fn room(&mut self) -> Result<usize, WriteError> {
+        self.look()?;
+        Ok((self.memory.words().len() - (self.tail - self.head) as usize - 1) * M::Word::BYTES)
+    }
+}
+
+/// The end that records come out of.
+#[derive(Debug)]
+pub struct Consumer<M> {
+    memory: M,
+    /// `Memory::head`, which nobody else stores.
+    head: u64,
+    /// The word that stands before the next record, below the number of words.
+    at: usize,
+}
+
+/// A record that is there, and was checked.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    /// The word before it.
+    at: usize,
+    /// Its length in bytes, which ends before the ring does.
+    len: usize,
+    /// Words up to its end from where the last one ended.
+    words: usize,
+}
+
+impl<M: Memory> Consumer<M> {
+    /// The consumer of a ring that nothing was taken from yet.
+    ///
+    /// # Safety
+    ///
+    /// It is the only one.
+    pub unsafe fn new(memory: M) -> Self {
+        let head = memory.head().load(Ordering::Relaxed);
+        Consumer { memory, head, at: 0 }
+    }
+
+    /// Takes the next record and copies it to the beginning of `into`, by atomic words; returns its length.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]: nothing was taken.
+    #[inline]
+    pub fn pop(&mut self, into: &mut [u8]) -> Result<usize, ReadError> {
+        let found = self.find(self.at)?;
+        let Some(into) = into.get_mut(..found.len) else { return Err(ReadError::TooLong { len: found.len }) };
+        // SAFETY: it is writable for its length.
+        unsafe { load_bytes(&self.memory.words()[found.at + 1..], into.as_mut_ptr(), into.len()) };
+        self.release(found);
+        Ok(found.len)
+    }
+
+    /// Looks for a record behind the word at `at`.
+    #[inline]
+    fn find(&self, at: usize) -> Result<Found, ReadError> {
+        let words = self.memory.words();
+        // Acquire: pairs with the producer's Release store behind the record.
+        let mut word = words[at].load(Ordering::Acquire);
+        let mut found = Found { at, len: 0, words: 0 };
+        if word == SKIP {
+            found = Found { at: 0, len: 0, words: words.len() - at };
+            word = words[0].load(Ordering::Relaxed);
+            if word & RECORD == 0 {
+                return Err(ReadError::Corrupt);
+            }
+        }
+        if word & RECORD == 0 {
+            return Err(if word == NOTHING { ReadError::Empty } else { ReadError::Corrupt });
+        }
+        let max = max_len::<M::Word>(words.len()) as u64;
+        if word >> 1 > max {
+            return Err(ReadError::Corrupt);
+        }
+        found.len = (word >> 1) as usize;
+        let size = size::<M::Word>(found.len);
+        found.words += size;
+        if size > words.len() - found.at { Err(ReadError::Corrupt) } else { Ok(found) }
+    }
+
+    /// Where the record behind one that was found has its word.
+    #[inline(always)]
+    fn behind(&self, found: Found) -> usize {
+        let end = found.at + size::<M::Word>(found.len);
+        if end == self.memory.words().len() { 0 } else { end }
+    }
+
+    /// Gives back a record that was found, and all before it.
+    #[inline]
+    fn release(&mut self, found: Found) {
+        self.at = self.behind(found);
+        self.head = self.head.wrapping_add(found.words as u64);
+        // Release: pairs with the producer's Acquire load, so that it uses the words after they were read.
+        self.memory.head().store(self.head, Ordering::Release);
+    }
+}

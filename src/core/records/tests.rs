@@ -1,0 +1,238 @@
+//! Against a `VecDeque` of byte strings, with counters that start just below where they wrap; and with an end that stores
+//! whatever it likes.
+
+extern crate std;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::rounds::rounds;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Push(usize),
+    /// A grant of so many, of which so many are committed.
+    Grant(usize, usize),
+    /// A grant that is dropped.
+    Leave(usize),
+    Pop,
+    /// Into so few bytes.
+    PopInto(usize),
+    Read,
+    /// Read, and left there.
+    Look,
+    Batch(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let len = 0..80usize;
+    prop_oneof![
+        4 => len.clone().prop_map(Op::Push),
+        2 => (len.clone(), len.clone()).prop_map(|(len, commit)| Op::Grant(len, commit.min(len))),
+        1 => len.clone().prop_map(Op::Leave),
+        2 => Just(Op::Pop),
+        1 => len.prop_map(Op::PopInto),
+        2 => Just(Op::Read),
+        1 => Just(Op::Look),
+        1 => (0..4usize).prop_map(Op::Batch),
+    ]
+}
+
+fn behaves_like_a_deque<const WORDS: usize>(start: u64, ops: &[Op]) {
+    let ring = Ring::<WORDS>::starting_at(start);
+    let (mut producer, mut consumer) = ring.split().unwrap();
+    assert!(ring.split().is_none());
+    let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+    let max = producer.max_len();
+    let mut next = 0u8;
+    let mut fresh = |len: usize| -> Vec<u8> {
+        next = next.wrapping_add(1);
+        (0..len).map(|at| next.wrapping_mul(31).wrapping_add(at as u8)).collect()
+    };
+    for op in ops {
+        match *op {
+            Op::Push(len) | Op::Grant(len, _) | Op::Leave(len) => {
+                let record = fresh(len);
+                let outcome = match *op {
+                    Op::Grant(_, commit) => producer.grant(len).map(|mut grant| {
+                        assert_eq!(grant.len(), len);
+                        grant.copy_from_slice(&record);
+                        grant.commit(commit);
+                        Some(commit)
+                    }),
+                    Op::Leave(_) => producer.grant(len).map(|mut grant| {
+                        grant.fill(0xEE);
+                        None
+                    }),
+                    _ => producer.push(&record).map(|()| Some(len)),
+                };
+                match outcome {
+                    Ok(len) => model.extend(len.map(|len| record[..len].to_vec())),
+                    Err(WriteError::TooLarge { len: its, max: most }) => {
+                        assert_eq!((its, most), (len, max));
+                        assert!(len > max);
+                    }
+                    Err(WriteError::Full) => {
+                        assert!(len <= max && !model.is_empty(), "an empty ring has room for each record");
+                        // Twice the record fits wherever the ring is free; so that much was not free.
+                        let used: usize = model.iter().map(|record| size::<Native>(record.len())).sum();
+                        assert!(used + 2 * size::<Native>(len) + 1 > WORDS, "{used} of {WORDS} are used");
+                    }
+                    Err(WriteError::Corrupt) => panic!("within one program"),
+                }
+            }
+            Op::Pop => {
+                let mut record = [0; 128];
+                let expected = model.pop_front();
+                match consumer.pop(&mut record) {
+                    Ok(len) => assert_eq!(Some(&record[..len]), expected.as_deref()),
+                    Err(error) => assert_eq!((error, expected), (ReadError::Empty, None)),
+                }
+            }
+            Op::PopInto(room) => {
+                let mut record = [0; 128];
+                let expected = match model.front() {
+                    None => Err(ReadError::Empty),
+                    Some(record) if record.len() > room => Err(ReadError::TooLong { len: record.len() }),
+                    Some(record) => Ok(record.len()),
+                };
+                assert_eq!(consumer.pop(&mut record[..room]), expected);
+                if let Ok(len) = expected {
+                    assert_eq!(&record[..len], &model.pop_front().unwrap()[..]);
+                }
+            }
+            Op::Read | Op::Look => match consumer.read() {
+                Ok(record) => {
+                    assert_eq!(Some(&*record), model.front().map(|record| &record[..]));
+                    assert!(record.as_ptr().cast::<Native>().is_aligned());
+                    if matches!(op, Op::Read) {
+                        record.release();
+                        model.pop_front();
+                    }
+                }
+                Err(error) => assert_eq!((error, model.len()), (ReadError::Empty, 0)),
+            },
+            Op::Batch(limit) => {
+                let count = limit.min(model.len());
+                let mut seen = Vec::new();
+                assert_eq!(consumer.read_batch(limit, |record| seen.push(record.to_vec())), Ok(count));
+                assert_eq!(seen, model.drain(..count).collect::<Vec<_>>());
+            }
+        }
+        let used: usize = model.iter().map(|record| size::<Native>(record.len())).sum();
+        assert!(producer.room().unwrap() <= (WORDS - 1 - used) * Native::BYTES);
+    }
+}
+
+proptest! {
+    #![proptest_config(rounds(2000))]
+
+    #[test]
+    fn it_behaves_like_a_deque(below in 0..200u64, ops in proptest::collection::vec(op(), 0..120)) {
+        let start = 0u64.wrapping_sub(below);
+        behaves_like_a_deque::<8>(start, &ops);
+        behaves_like_a_deque::<13>(start, &ops);
+        behaves_like_a_deque::<32>(Native::truncate(start), &ops);
+    }
+
+    /// A ring in which all words are whatever a peer may have stored.
+    #[test]
+    fn whatever_the_other_end_stores_no_call_leaves_the_ring(
+        words in proptest::collection::vec(
+            prop_oneof![Just(0u64), Just(SKIP), any::<u64>(), (0..40u64).prop_map(|len| len << 1 | RECORD)], 16),
+        heads in proptest::collection::vec(any::<u64>(), 1..20),
+    ) {
+        let ring = Ring::<16>::new();
+        let (mut producer, mut consumer) = ring.split().unwrap();
+        for head in heads {
+            for (word, value) in ring.words.iter().zip(&words) {
+                word.store(Native::truncate(*value), Ordering::Relaxed);
+            }
+            ring.head.store(Native::truncate(head), Ordering::Relaxed);
+            let mut copy = [0; 256];
+            for _ in 0..20 {
+                let _ = producer.push(&copy[..(head % 70) as usize]);
+                let _ = producer.grant((head >> 8) as usize % 70).map(|grant| grant.iter().map(|&byte| u32::from(byte)).sum::<u32>());
+                let _ = consumer.pop(&mut copy);
+                let _ = consumer.read().map(|record| { assert!(record.len() <= 48); record.release() });
+                let _ = consumer.read_batch(3, |record| assert!(record.len() <= 48));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_gives_back_what_it_never_had_is_found_out() {
+    let ring = Ring::<16>::new();
+    let (mut producer, _consumer) = ring.split().unwrap();
+    producer.push(&[1; 8]).unwrap();
+    for head in [1000, Native::truncate(u64::MAX)] {
+        ring.head.store(head, Ordering::Relaxed);
+        assert_eq!(producer.room(), Err(WriteError::Corrupt));
+    }
+}
+
+#[test]
+fn a_panic_in_the_middle_of_a_batch_loses_and_repeats_nothing() {
+    let ring = Ring::<32>::new();
+    let (mut producer, mut consumer) = ring.split().unwrap();
+    (0..5u8).for_each(|number| producer.push(&[number]).unwrap());
+    let end = catch_unwind(AssertUnwindSafe(|| consumer.read_batch(9, |record| assert_ne!(record, [2], "on purpose"))));
+    assert!(end.is_err());
+    assert_eq!(&*consumer.read().unwrap(), [3]);
+}
+
+#[test]
+fn records_go_through_in_order_and_whole_while_both_ends_run() {
+    let ring = Ring::<64>::starting_at(Native::truncate(u64::MAX) - 20);
+    let (mut producer, mut consumer) = ring.split().unwrap();
+    const COUNT: usize = 20_000;
+    let len = |number: usize| number % 97;
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            for number in 0..COUNT {
+                loop {
+                    let pushed = if number % 2 == 0 {
+                        producer.push(&[number as u8; 97][..len(number)])
+                    } else {
+                        producer.grant(97).map(|mut grant| {
+                            grant.fill(number as u8);
+                            grant.commit(len(number));
+                        })
+                    };
+                    match pushed {
+                        Ok(()) => break,
+                        Err(error) => assert_eq!(error, WriteError::Full),
+                    }
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut next = 0;
+        while next < COUNT {
+            let before = next;
+            let mut take = |record: &[u8]| {
+                assert_eq!(record, &[next as u8; 97][..len(next)]);
+                next += 1;
+            };
+            let mut copy = [0; 97];
+            match before % 3 {
+                0 => consumer.pop(&mut copy).map(|len| take(&copy[..len])).unwrap_or(()),
+                1 => drop(consumer.read_batch(3, take).unwrap()),
+                _ => {
+                    if let Ok(record) = consumer.read() {
+                        take(&record);
+                        record.release();
+                    }
+                }
+            }
+            if next == before {
+                std::thread::yield_now();
+            }
+        }
+    });
+}
