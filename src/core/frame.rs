@@ -274,17 +274,20 @@ impl Header {
             return Err(len);
         };
         self.body_len = body_len;
-        let (header, body) = frame.split_at_mut(HEADER_LEN);
-        header.copy_from_slice(&self.encode());
-        let (payload, crc) = body.split_at_mut(payload);
+        // Each split succeeds, for this is how `len` and `payload` came about. They are checked and don't panic, as events are
+        // encoded by interrupt handlers, too.
+        let Some((header, body)) = frame.split_first_chunk_mut() else { return Err(len) };
+        *header = self.encode();
+        let Some((payload, crc)) = body.split_at_mut_checked(payload) else { return Err(len) };
         let mut rest = &mut *payload;
         for part in parts {
-            let (into, behind) = rest.split_at_mut(part.as_ref().len());
-            into.copy_from_slice(part.as_ref());
+            let part = part.as_ref();
+            let Some((into, behind)) = rest.split_at_mut_checked(part.len()) else { return Err(len) };
+            into.copy_from_slice(part);
             rest = behind;
         }
-        if !crc.is_empty() {
-            crc.copy_from_slice(&crc32c(payload).to_le_bytes());
+        if let Some(crc) = crc.first_chunk_mut() {
+            *crc = crc32c(payload).to_le_bytes();
         }
         Ok(len)
     }
@@ -331,9 +334,9 @@ pub fn decode(input: &[u8], max_len: usize) -> Result<Decoded<'_>, Fault> {
     }
     let Some(mut body) = rest.get(..header.body_len as usize) else { return Ok(Decoded::Incomplete { need: len }) };
     if header.flags.has(Flags::BODY_CRC) {
-        // Not empty: the header was checked for that.
-        let (payload, crc) = body.split_at(body.len() - CRC_LEN);
-        if crc32c(payload) != u32_at(crc, 0) {
+        // It is there: the header was checked for that.
+        let Some((payload, crc)) = body.split_last_chunk() else { return Err(Fault::BodyCrc) };
+        if crc32c(payload) != u32::from_le_bytes(*crc) {
             return Err(Fault::BodyCrc);
         }
         body = payload;
@@ -427,10 +430,13 @@ impl ::core::fmt::Display for Fault {
 
 impl ::core::error::Error for Fault {}
 
+/// Inlined, so that no check of a constant place is left.
+#[inline(always)]
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+#[inline(always)]
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }

@@ -145,6 +145,19 @@ impl<M: FrameMemory> FrameWriter<M> {
         sequence
     }
 
+    /// [`commit`](FrameWriter::commit) without a way to panic, for interrupt handlers.
+    ///
+    /// # Safety
+    ///
+    /// A slot is claimed, and its payload has `length` bytes.
+    #[cfg(all(not(loom), target_has_atomic = "32"))]
+    #[inline]
+    pub(super) unsafe fn commit_claimed(&mut self, length: usize, timestamp: u64) -> u64 {
+        // SAFETY: says the caller.
+        unsafe { ::core::hint::assert_unchecked(self.claimed && length <= self.memory.payload_len()) };
+        self.commit(length, timestamp)
+    }
+
     /// [`commit`](FrameWriter::commit) within a batch: readers see the message, but a writer that takes over and
     /// readers that join count on [`finish`](FrameWriter::finish), which must follow the last one.
     #[inline(always)]

@@ -8,13 +8,13 @@ use ::core::slice;
 use super::{Consumer, Producer};
 use crate::core::cells::Slot;
 
-/// The `count` slots from number `at` on, in the one or two pieces in which they stand.
-fn pieces<T>(slots: &[Slot<T>], at: usize, count: usize) -> (&[Slot<T>], &[Slot<T>]) {
-    let first = at & (slots.len() - 1);
-    let (before, from) = slots.split_at(first);
+/// The `count` slots from number `at` on, in the one or two pieces in which they stand. `count` is at most `N`: a larger one,
+/// which no end of a queue ever comes to, is taken for `N`, rather than to have a way to panic in an interrupt handler.
+fn pieces<T, const N: usize>(slots: &[Slot<T>; N], at: usize, count: usize) -> (&[Slot<T>], &[Slot<T>]) {
+    let (before, from) = slots.split_at(at & (N - 1));
     match from.split_at_checked(count) {
         Some((all, _)) => (all, &[]),
-        None => (from, &before[..count - from.len()]),
+        None => (from, before.get(..count - from.len()).unwrap_or(before)),
     }
 }
 
@@ -61,11 +61,11 @@ impl<'a, T, const N: usize> Producer<'a, T, N> {
         let mut grant = self.grant(messages.len());
         let count = grant.len();
         let (slots, wrapped) = grant.slots();
-        let (one, other) = messages[..count].split_at(slots.len());
-        // SAFETY: each piece is as long as its part of the messages, which lie elsewhere; initialised is what they are then.
+        // SAFETY: the two pieces are `count` slots, and there are as many messages, which lie elsewhere; initialised is what
+        // the slots are then.
         unsafe {
-            ptr::copy_nonoverlapping(one.as_ptr(), slots.as_mut_ptr().cast(), one.len());
-            ptr::copy_nonoverlapping(other.as_ptr(), wrapped.as_mut_ptr().cast(), other.len());
+            ptr::copy_nonoverlapping(messages.as_ptr(), slots.as_mut_ptr().cast(), slots.len());
+            ptr::copy_nonoverlapping(messages.as_ptr().add(slots.len()), wrapped.as_mut_ptr().cast(), wrapped.len());
             grant.commit(count);
         }
         count
@@ -149,8 +149,11 @@ impl<'a, T, const N: usize> Consumer<'a, T, N> {
         let grant = self.grant(messages.len());
         let (one, other) = grant.messages();
         let count = grant.len();
-        messages[..one.len()].copy_from_slice(one);
-        messages[one.len()..count].copy_from_slice(other);
+        // SAFETY: the two pieces are `count` messages, and there is room for as many, elsewhere.
+        unsafe {
+            ptr::copy_nonoverlapping(one.as_ptr(), messages.as_mut_ptr(), one.len());
+            ptr::copy_nonoverlapping(other.as_ptr(), messages.as_mut_ptr().add(one.len()), other.len());
+        }
         grant.release(count);
         count
     }

@@ -111,10 +111,17 @@ impl<T: Plain, const N: usize, const R: usize> FrameRing<T, N, R> {
         })
     }
 
+    /// The word that counts the handles of reader `bit`, which is below `R`; found without a way to panic.
+    #[inline(always)]
+    fn handles(&self, bit: u32) -> Option<&Native> {
+        self.handles.get(bit as usize)
+    }
+
     /// Drops one handle of reader `bit`; the last one frees the bit.
     fn release(&self, bit: u32) {
         // AcqRel: the next owner of the bit comes after everything that the last one did.
-        if Rmw::fetch_add(&self.handles[bit as usize], u64::MAX, Ordering::AcqRel) == 1 {
+        let last = |handles| Rmw::fetch_add(handles, u64::MAX, Ordering::AcqRel) == 1;
+        if self.handles(bit).is_some_and(last) {
             Rmw::fetch_and(&self.joined, !(1 << bit), Ordering::Release);
         }
     }
@@ -236,7 +243,8 @@ impl<T: Plain, const N: usize, const R: usize> FrameLoan<'_, '_, T, N, R> {
     /// Publishes the message; returns its sequence number.
     #[inline]
     pub fn commit(self) -> u64 {
-        self.writer.commit(size_of::<T>(), 0)
+        // SAFETY: a loan is made when a slot is claimed, and borrows the writer from then on; the payload is a T.
+        unsafe { self.writer.commit_claimed(size_of::<T>(), 0) }
     }
 }
 
@@ -304,7 +312,9 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingReader<'a, T, N, R> 
         let bit = self.reader.bit();
         self.check_samples()?;
         let pin = self.reader.pin()?;
-        Rmw::fetch_add(&ring.handles[bit as usize], 1, Ordering::Relaxed);
+        if let Some(handles) = ring.handles(bit) {
+            Rmw::fetch_add(handles, 1, Ordering::Relaxed);
+        }
         Ok(FrameSample { ring, bit, index: pin.index, sequence: pin.sequence, lost: pin.lost })
     }
 
@@ -344,12 +354,12 @@ impl<'a, T: Plain, const N: usize, const R: usize> FrameRingReader<'a, T, N, R> 
     /// Only this reader adds to its samples, so the bound holds although some may be dropped elsewhere at the same time.
     #[inline]
     fn check_samples(&self) -> Result<(), ReadError> {
-        let handles = &self.reader.memory().0.handles[self.reader.bit() as usize];
+        let ring = self.reader.memory().0;
         // Acquire: pairs with the AcqRel of a sample that was dropped: its slot was let go before.
-        if Word::load(handles, Ordering::Acquire) > u64::from(self.samples) {
-            return Err(ReadError::TooManySamples);
+        match ring.handles(self.reader.bit()).map(|handles| Word::load(handles, Ordering::Acquire)) {
+            Some(handles) if handles <= u64::from(self.samples) => Ok(()),
+            _ => Err(ReadError::TooManySamples),
         }
-        Ok(())
     }
 
     /// How many positions are published and not read yet.

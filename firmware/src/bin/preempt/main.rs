@@ -1,0 +1,45 @@
+//! The SysTick interrupt at one end, thread mode at the other, for 20 000 pre-emptions at pseudo-random instructions.
+//! Counters start just below the maximum of the word.
+//!
+//! The emulator says nothing about memory ordering; what this shows is that whoever is stopped anywhere takes no torn
+//! message, that losses are counted exactly, and that 32-bit counters wrap unnoticed. A check that can't fail shows
+//! nothing: so each of them is run again with a planted fault, which must be found.
+//!
+//! A module for each thing that is tested; its `run` panics where something is wrong. `interrupts` calls the two ends,
+//! `oracle` says what is wrong with a stream of messages.
+
+#![no_std]
+#![no_main]
+
+#[cfg(target_has_atomic = "32")]
+mod frames;
+mod interrupts;
+#[cfg(target_has_atomic = "ptr")]
+mod mpsc;
+mod oracle;
+mod rings;
+mod seqlock;
+mod spsc;
+
+use cortex_m_semihosting::{debug, hprintln};
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    rings::run();
+    #[cfg(target_has_atomic = "32")]
+    frames::run();
+    spsc::run();
+    seqlock::run();
+    #[cfg(target_has_atomic = "ptr")]
+    mpsc::run();
+    hprintln!("ok");
+    debug::exit(debug::EXIT_SUCCESS);
+    unreachable!("the emulator is gone");
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo) -> ! {
+    hprintln!("{}", info);
+    debug::exit(debug::EXIT_FAILURE);
+    loop {}
+}

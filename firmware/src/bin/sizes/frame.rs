@@ -1,0 +1,11 @@
+use conduit::frame::{self, Decoded, Event, Fault};
+
+operations! {
+    fn wire_encode(event: &Event<'_>, buffer: &mut [u8]) -> Result<usize, usize> {
+        event.encode(buffer)
+    }
+
+    fn wire_decode<'a>(input: &'a [u8]) -> Result<Decoded<'a>, Fault> {
+        frame::decode(input, frame::DEFAULT_MAX_LEN)
+    }
+}
