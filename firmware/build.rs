@@ -1,9 +1,11 @@
-//! Linker scripts: `preempt` is a whole image with a vector table, `sizes` is code that is only looked at.
+//! Linker scripts: `preempt` and `cas` are whole images with a vector table, `sizes` is code that is only looked at.
 
 fn main() {
     println!("cargo::rerun-if-changed=memory.x");
     println!("cargo::rustc-link-search={}", std::env::var("CARGO_MANIFEST_DIR").unwrap());
-    println!("cargo::rustc-link-arg-bin=preempt=-Tlink.x");
-    println!("cargo::rustc-link-arg-bin=preempt=--nmagic");
+    for image in ["preempt", "cas"] {
+        println!("cargo::rustc-link-arg-bin={image}=-Tlink.x");
+        println!("cargo::rustc-link-arg-bin={image}=--nmagic");
+    }
     println!("cargo::rustc-link-arg-bin=sizes=--entry=operations");
 }

@@ -26,6 +26,11 @@
 //! [`frame`] and [`ack`] are what goes over a wire, [`backpressure`] says what is still taken when a lane fills up: pure, with
 //! bytes and time handed in.
 //!
+//! A processor without compare-and-swap (Cortex-M0, RISC-V without the A extension) can do without [`mpsc`], `FrameRing`,
+//! `EventCount`, and [`lock`] but for its flag. With the feature `portable-atomic` they exist there, too: each of their
+//! operations is a critical section or runs with interrupts disabled, as the final binary chooses by that crate's own
+//! feature, `critical-section` or `unsafe-assume-single-core`. Elsewhere, and for the rest of the kernel, it changes nothing.
+//!
 //! What it never does: wait for a reader unless told to, lose a message without counting it, poll, or leave something
 //! behind that has to be cleaned up. What it cannot promise is said in `docs/guarantees.md`.
 //!
@@ -44,7 +49,7 @@ mod core;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 
-#[cfg(target_has_atomic = "ptr")]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use crate::core::mpsc;
 pub use crate::core::{ack, backpressure, frame, lock, ring, seqlock, spsc};
 #[cfg(all(feature = "std", target_os = "linux"))]

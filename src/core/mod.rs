@@ -7,7 +7,7 @@ mod cells;
 mod crc32c;
 pub mod frame;
 pub mod lock;
-#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub mod mpsc;
 pub(crate) mod name;
 mod once;

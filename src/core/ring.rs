@@ -30,7 +30,7 @@
 //! loaded from memory that somebody else may have corrupted never becomes an index, a length or a loop bound
 //! without a check.
 
-#[cfg(any(loom, target_has_atomic = "32"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 mod event;
 mod frames;
 mod gate;
@@ -43,7 +43,7 @@ mod words;
 
 pub use super::atomic::{CachePadded, Native, Rmw, Word};
 pub use super::plain::Plain;
-#[cfg(any(loom, target_has_atomic = "32"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use event::EventCount;
 #[cfg(any(loom, feature = "std"))]
 pub use event::Notifier;
@@ -51,7 +51,7 @@ pub use event::Notifier;
 pub(crate) use frames::unpin;
 pub use frames::{FrameReader, FrameWriter, Pin, sweep_pins};
 pub use gate::sweep_member;
-#[cfg(all(not(loom), target_has_atomic = "32"))]
+#[cfg(all(not(loom), any(target_has_atomic = "ptr", feature = "portable-atomic")))]
 pub use local::frames::{FrameLoan, FrameRing, FrameRingReader, FrameRingReaders, FrameRingWriter, FrameSample};
 #[cfg(not(loom))]
 pub use local::words::{Received, WordRing, WordRingReader, WordRingReaders, WordRingWriter};
