@@ -26,10 +26,12 @@
 //! [`frame`] and [`ack`] are what goes over a wire, [`backpressure`] says what is still taken when a lane fills up: pure, with
 //! bytes and time handed in.
 //!
-//! A processor without compare-and-swap (Cortex-M0, RISC-V without the A extension) can do without [`mpsc`], `FrameRing`,
-//! `EventCount`, and [`lock`] but for its flag. With the feature `portable-atomic` they exist there, too: each of their
-//! operations is a critical section or runs with interrupts disabled, as the final binary chooses by that crate's own
-//! feature, `critical-section` or `unsafe-assume-single-core`. Elsewhere, and for the rest of the kernel, it changes nothing.
+//! Processors without compare-and-swap (Cortex-M0, RISC-V without the A extension) have no [`mpsc`], no `FrameRing`, no
+//! `EventCount`, and of [`lock`] only the flag. With the feature `portable-atomic` they have: each read-modify-write is a
+//! critical section then, or runs with interrupts disabled, as the final binary chooses by that crate's own features,
+//! `critical-section` and `unsafe-assume-single-core`. Elsewhere, and for the rest of the kernel, it changes nothing.
+//!
+//! With the feature `defmt` the kernel's errors and small values implement `defmt::Format`.
 //!
 //! What it never does: wait for a reader unless told to, lose a message without counting it, poll, or leave something
 //! behind that has to be cleaned up. What it cannot promise is said in `docs/guarantees.md`.

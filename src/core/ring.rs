@@ -240,6 +240,7 @@ pub unsafe trait FrameMemory: Memory<Word: Rmw> {
 
 /// Where a new reader starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Start {
     /// The first message published after the reader joined.
     #[default]
@@ -255,6 +256,7 @@ pub enum Start {
 
 /// Why there is no slot to write to. Nothing was published and nothing was overwritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WriteError {
     /// A lossless reader still wants the message in the next slot.
     Full,
@@ -275,6 +277,7 @@ impl ::core::error::Error for WriteError {}
 
 /// Why there is no message to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ReadError {
     /// Nothing new is published.
     Empty,
@@ -301,6 +304,7 @@ impl ::core::error::Error for ReadError {}
 
 /// What a reader sees at a glance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Glance {
     /// A message.
     Ready,

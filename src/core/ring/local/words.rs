@@ -205,6 +205,7 @@ impl<T: Plain, const N: usize> WordRingReader<'_, T, N> {
 
 /// A message that was copied out of a [`WordRing`], or that a [`FrameRing`](super::super::FrameRing) lends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Received<T> {
     message: T,
     sequence: u64,
