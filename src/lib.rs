@@ -26,6 +26,13 @@
 //! [`frame`] and [`ack`] are what goes over a wire, [`backpressure`] says what is still taken when a lane fills up: pure, with
 //! bytes and time handed in.
 //!
+//! Processors without compare-and-swap (Cortex-M0, RISC-V without the A extension) have no [`mpsc`], no `FrameRing`, no
+//! `EventCount`, and of [`lock`] only the flag. With the feature `portable-atomic` they have: each read-modify-write is a
+//! critical section then, or runs with interrupts disabled, as the final binary chooses by that crate's own features,
+//! `critical-section` and `unsafe-assume-single-core`. Elsewhere, and for the rest of the kernel, it changes nothing.
+//!
+//! With the feature `defmt` the kernel's errors and small values implement `defmt::Format`.
+//!
 //! What it never does: wait for a reader unless told to, lose a message without counting it, poll, or leave something
 //! behind that has to be cleaned up. What it cannot promise is said in `docs/guarantees.md`.
 //!
@@ -44,9 +51,9 @@ mod core;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 
-pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
-#[cfg(target_has_atomic = "ptr")]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use crate::core::{lanes, mpsc, pool};
+pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::sync;
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -56,6 +56,7 @@ impl From<Fault> for Status {
 
 /// Consecutive sequences with the same answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Range {
     /// The first sequence.
     pub first: u64,
@@ -156,6 +157,7 @@ pub fn decode<'a>(header: &Header, body: &'a [u8]) -> Result<impl Iterator<Item 
 
 /// When answers are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Policy {
     /// Each at once.
     Immediate,

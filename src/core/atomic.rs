@@ -2,10 +2,15 @@
 //!
 //! Every lock-free type of the kernel takes its atomics from here, so that the model checker can put its
 //! own in their place (`cfg(loom)`, set by the `loom/` crate alone).
+//!
+//! What is only loaded and stored is the language's on every target. What read-modify-writes change comes from [`rmw`].
+//! All that is made of it stands behind one gate, as modules cannot be declared by a macro that says it once:
+//! `any(target_has_atomic = "ptr", feature = "portable-atomic")`.
+#![allow(unused_imports, reason = "which of them are used depends on the target")]
 
 #[cfg(all(not(loom), target_has_atomic = "64"))]
 pub use ::core::sync::atomic::AtomicU64;
-#[cfg(all(not(loom), target_has_atomic = "32"))]
+#[cfg(all(not(loom), any(target_has_atomic = "ptr", feature = "portable-atomic")))]
 pub use ::core::sync::atomic::compiler_fence;
 #[cfg(not(loom))]
 pub use ::core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
@@ -17,7 +22,7 @@ pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Orde
 pub fn compiler_fence(_: Ordering) {}
 
 /// What a thread does while it waits for another one that runs.
-#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 #[inline(always)]
 pub fn spin() {
     #[cfg(not(loom))]
@@ -107,21 +112,21 @@ pub trait Rmw: Word {
 }
 
 macro_rules! word {
-    ($atomic:ident, $int:ident, $width:literal) => {
+    ($atomic:ty, $int:ident) => {
         impl Word for $atomic {
             const BITS: u32 = $int::BITS;
 
             #[inline(always)]
             fn new(value: u64) -> Self {
-                $atomic::new(value as $int)
+                <$atomic>::new(value as $int)
             }
             #[inline(always)]
             fn load(&self, order: Ordering) -> u64 {
-                $atomic::load(self, order) as u64
+                <$atomic>::load(self, order) as u64
             }
             #[inline(always)]
             fn store(&self, value: u64, order: Ordering) {
-                $atomic::store(self, value as $int, order);
+                <$atomic>::store(self, value as $int, order);
             }
             #[inline(always)]
             unsafe fn read_bytes(source: *const u8) -> u64 {
@@ -134,8 +139,12 @@ macro_rules! word {
                 unsafe { target.cast::<$int>().write_unaligned(value as $int) }
             }
         }
+    };
+}
 
-        #[cfg(any(loom, target_has_atomic = $width))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
+macro_rules! rmw {
+    ($atomic:ty, $int:ident) => {
         impl Rmw for $atomic {
             #[inline(always)]
             fn compare_exchange(
@@ -145,30 +154,62 @@ macro_rules! word {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<u64, u64> {
-                match $atomic::compare_exchange(self, current as $int, new as $int, success, failure) {
+                match <$atomic>::compare_exchange(self, current as $int, new as $int, success, failure) {
                     Ok(value) => Ok(value as u64),
                     Err(value) => Err(value as u64),
                 }
             }
             #[inline(always)]
             fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
-                $atomic::fetch_or(self, bits as $int, order) as u64
+                <$atomic>::fetch_or(self, bits as $int, order) as u64
             }
             #[inline(always)]
             fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
-                $atomic::fetch_and(self, bits as $int, order) as u64
+                <$atomic>::fetch_and(self, bits as $int, order) as u64
             }
             #[inline(always)]
             fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-                $atomic::fetch_add(self, value as $int, order) as u64
+                <$atomic>::fetch_add(self, value as $int, order) as u64
             }
         }
     };
 }
 
-word!(AtomicU32, u32, "32");
+word!(AtomicU32, u32);
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
+rmw!(rmw::AtomicU32, u32);
+// Never by way of a lock where the target lacks it: an interrupt handler that waits for what it interrupted waits for ever.
 #[cfg(any(loom, target_has_atomic = "64"))]
-word!(AtomicU64, u64, "64");
+word!(AtomicU64, u64);
+#[cfg(any(loom, target_has_atomic = "64"))]
+rmw!(AtomicU64, u64);
+
+/// Atomics that read-modify-writes change: the language's, or where those only load and store portable-atomic's.
+#[cfg(not(all(feature = "portable-atomic", not(target_has_atomic = "ptr"))))]
+pub mod rmw {
+    /// The same for what is not modelled.
+    pub use ::core::sync::atomic::AtomicBool as UnmodelledBool;
+
+    pub use super::{AtomicBool, AtomicU32, AtomicUsize, Native, native};
+}
+
+/// Atomics that read-modify-writes change: portable-atomic's, each of whose operations, loads and stores too, may be a
+/// critical section. So nothing takes its atomics from here that makes do with loads and stores.
+#[cfg(all(feature = "portable-atomic", not(target_has_atomic = "ptr")))]
+pub mod rmw {
+    pub use ::portable_atomic::{AtomicBool, AtomicBool as UnmodelledBool, AtomicU32, AtomicUsize};
+
+    use super::{Ordering, Word};
+
+    word!(AtomicU32, u32);
+
+    pub type Native = AtomicU32;
+
+    /// A native word, in a constant.
+    pub const fn native(value: u64) -> Native {
+        Native::new(value as u32)
+    }
+}
 
 /// The word of rings that stay within one program: as wide as a pointer.
 #[cfg(all(target_pointer_width = "64", target_has_atomic = "64"))]

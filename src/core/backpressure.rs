@@ -7,6 +7,7 @@ use super::frame::Priority;
 
 /// How full a lane is. Each state takes less than the one before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum State {
     /// Everything is taken.
     #[default]
@@ -68,6 +69,7 @@ impl State {
 
 /// What becomes of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Admission {
     /// It is taken.
     Accept,
@@ -83,6 +85,7 @@ pub enum Admission {
 
 /// Where each state begins, in percent of a lane's capacity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Thresholds {
     /// [`State::Paused`].
     pub paused: u8,
@@ -136,6 +139,7 @@ impl Thresholds {
 /// assert_eq!(lane.look(90, 100), Some(State::Dropping));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Monitor {
     thresholds: Thresholds,
     state: State,

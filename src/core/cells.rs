@@ -131,12 +131,12 @@ impl<T> Slot<T> {
 pub(crate) use loom::cell::UnsafeCell as Guarded;
 
 /// A value that belongs to whoever a lock lets in.
-#[cfg(all(not(loom), target_has_atomic = "ptr"))]
+#[cfg(all(not(loom), any(target_has_atomic = "ptr", feature = "portable-atomic")))]
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct Guarded<T>(UnsafeCell<T>);
 
-#[cfg(all(not(loom), target_has_atomic = "ptr"))]
+#[cfg(all(not(loom), any(target_has_atomic = "ptr", feature = "portable-atomic")))]
 impl<T> Guarded<T> {
     pub(crate) const fn new(value: T) -> Self {
         Guarded(UnsafeCell::new(value))

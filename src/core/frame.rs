@@ -45,6 +45,7 @@ macro_rules! codes {
     ($(#[$meta:meta])* $name:ident { $($(#[$case_meta:meta])* $case:ident = $code:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[repr(u8)]
         pub enum $name {
             $($(#[$case_meta])* $case = $code),+
@@ -127,6 +128,7 @@ impl Default for Encoding {
 
 /// What a producer asks for; a set of bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Flags(u8);
 
 impl Flags {
@@ -152,6 +154,7 @@ impl Flags {
 
 /// What stands before a frame's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Header {
     /// What the frame is for.
     pub kind: Kind,
@@ -295,6 +298,7 @@ impl Header {
 
 /// What the beginning of some input is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Decoded<'a> {
     /// A frame.
     Frame {
@@ -356,6 +360,7 @@ pub fn find(input: &[u8]) -> usize {
 
 /// Which of the two frames a connection or a datagram speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Dialect {
     /// Version 1: this module.
     Version1,
@@ -376,6 +381,7 @@ impl Dialect {
 
 /// What is wrong with a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Fault {
     /// It does not begin as a frame does.

@@ -15,20 +15,22 @@
 //! **From an interrupt handler call only what does not wait.** It would wait for ever for a lock that the code it
 //! interrupted holds.
 
-use super::atomic::{AtomicBool, Ordering};
+use super::atomic::Ordering;
+use super::atomic::rmw::AtomicBool;
 use super::cells::const_fn;
 
-#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 mod semaphore;
-#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 mod spin;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-#[cfg(any(loom, target_has_atomic = "ptr"))]
-pub use semaphore::{Permit, Semaphore};
-#[cfg(any(loom, target_has_atomic = "ptr"))]
-pub use spin::{Guard, Sharded, SpinLock};
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
+pub use self::{
+    semaphore::{Permit, Semaphore},
+    spin::{Guard, Sharded, SpinLock},
+};
 
 /// A fact that one tells and others learn, with everything that was written before it was told.
 ///
@@ -80,7 +82,7 @@ impl Flag {
     }
 
     /// Clears it; returns whether it was set. Of several that do, one learns of each setting.
-    #[cfg(any(loom, target_has_atomic = "8"))]
+    #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
     #[inline]
     pub fn take(&self) -> bool {
         // Acquire: pairs with the Release store of who set it.

@@ -7,15 +7,15 @@ mod cells;
 mod crc32c;
 pub mod dedup;
 pub mod frame;
-#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub mod lanes;
 pub mod lock;
-#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub mod mpsc;
 pub(crate) mod name;
 mod once;
 pub mod plain;
-#[cfg(any(loom, target_has_atomic = "ptr"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub mod pool;
 pub mod records;
 pub mod ring;

@@ -8,7 +8,7 @@
 //! handler wait for a message, and don't kill a producer. Nothing is ever lost for it: full is an answer, and the message
 //! comes back with it.
 
-use super::atomic::{AtomicUsize, CachePadded, Ordering};
+use super::atomic::{AtomicUsize, CachePadded, Ordering, rmw};
 use super::cells::{Slot, const_fn};
 use super::once::Once;
 
@@ -36,7 +36,7 @@ mod tests;
 pub struct Queue<T, const N: usize> {
     /// The number of the next message to be pushed. Exchanged by producers for one more, which claims the slot (Relaxed:
     /// the stamps say what is in a slot).
-    tail: CachePadded<AtomicUsize>,
+    tail: CachePadded<rmw::AtomicUsize>,
     /// How many messages were ever taken: stored by the consumer, for those who ask how full it is. Relaxed.
     head: CachePadded<AtomicUsize>,
     cells: [Cell<T>; N],
@@ -92,7 +92,7 @@ impl<T, const N: usize> Queue<T, N> {
     const_fn! {
         fn of(cells: [Cell<T>; N], start: usize) -> Self {
             Queue {
-                tail: CachePadded(AtomicUsize::new(start)),
+                tail: CachePadded(rmw::AtomicUsize::new(start)),
                 head: CachePadded(AtomicUsize::new(start)),
                 cells,
                 once: Once::new(),

@@ -16,7 +16,7 @@ use ::core::marker::PhantomData;
 use ::core::mem::{ManuallyDrop, MaybeUninit};
 use ::core::ops::{Deref, DerefMut};
 
-use super::atomic::{AtomicUsize, CachePadded, Ordering};
+use super::atomic::{CachePadded, Ordering, rmw::AtomicUsize};
 use super::cells::{Guarded, array, const_fn};
 
 #[cfg(all(test, not(loom)))]

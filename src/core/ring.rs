@@ -30,7 +30,7 @@
 //! loaded from memory that somebody else may have corrupted never becomes an index, a length or a loop bound
 //! without a check.
 
-#[cfg(any(loom, target_has_atomic = "32"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 mod event;
 mod frames;
 mod gate;
@@ -43,7 +43,7 @@ mod words;
 
 pub use super::atomic::{CachePadded, Native, Rmw, Word};
 pub use super::plain::Plain;
-#[cfg(any(loom, target_has_atomic = "32"))]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use event::EventCount;
 #[cfg(any(loom, feature = "std"))]
 pub use event::Notifier;
@@ -51,7 +51,7 @@ pub use event::Notifier;
 pub(crate) use frames::unpin;
 pub use frames::{FrameReader, FrameWriter, Pin, sweep_pins};
 pub use gate::sweep_member;
-#[cfg(all(not(loom), target_has_atomic = "32"))]
+#[cfg(all(not(loom), any(target_has_atomic = "ptr", feature = "portable-atomic")))]
 pub use local::frames::{FrameLoan, FrameRing, FrameRingReader, FrameRingReaders, FrameRingWriter, FrameSample};
 #[cfg(not(loom))]
 pub use local::words::{Received, WordRing, WordRingReader, WordRingReaders, WordRingWriter};
@@ -240,6 +240,7 @@ pub unsafe trait FrameMemory: Memory<Word: Rmw> {
 
 /// Where a new reader starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Start {
     /// The first message published after the reader joined.
     #[default]
@@ -255,6 +256,7 @@ pub enum Start {
 
 /// Why there is no slot to write to. Nothing was published and nothing was overwritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WriteError {
     /// A lossless reader still wants the message in the next slot.
     Full,
@@ -275,6 +277,7 @@ impl ::core::error::Error for WriteError {}
 
 /// Why there is no message to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ReadError {
     /// Nothing new is published.
     Empty,
@@ -301,6 +304,7 @@ impl ::core::error::Error for ReadError {}
 
 /// What a reader sees at a glance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Glance {
     /// A message.
     Ready,

@@ -173,6 +173,7 @@ impl<T: Plain> Reader<'_, T> {
 
 /// Why there is no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ReadError {
     /// Nothing was written yet.
     Empty,

@@ -5,6 +5,7 @@ use crate::core::name::topic_fault;
 
 /// A message for a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Event<'a> {
     /// What its producer asks for.
     pub flags: Flags,
@@ -90,6 +91,7 @@ impl Hello<'_> {
 
 /// A server answers. Layout: session (u64), last sequence (u64), largest frame (u32), credit (u32), version (u32).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Welcome {
     /// This connection.
     pub session: u64,

@@ -10,6 +10,7 @@ const FIXED: usize = 7;
 
 /// What the beginning of some input is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Decoded<'a> {
     /// A frame.
     Frame {

@@ -1,6 +1,7 @@
 //! A number of permits.
 
-use crate::core::atomic::{AtomicUsize, Ordering, spin};
+use crate::core::atomic::rmw::AtomicUsize;
+use crate::core::atomic::{Ordering, spin};
 use crate::core::cells::const_fn;
 
 /// A number of permits. Who waits is served in the order of coming.

@@ -3,7 +3,8 @@
 use ::core::marker::PhantomData;
 use ::core::ops::{Deref, DerefMut};
 
-use crate::core::atomic::{AtomicBool, CachePadded, Ordering, spin};
+use crate::core::atomic::rmw::AtomicBool;
+use crate::core::atomic::{CachePadded, Ordering, spin};
 use crate::core::cells::{Guarded, const_fn};
 
 /// A value that one thread at a time may use.

@@ -1,6 +1,7 @@
 //! Sleeping until something is published, without a lost wake-up and without a call when nobody sleeps.
 
-use super::super::atomic::{AtomicU32, Ordering, compiler_fence, fence};
+use super::super::atomic::rmw::AtomicU32;
+use super::super::atomic::{Ordering, compiler_fence, fence};
 
 /// An eventcount: a word to sleep on and a note that somebody does.
 ///

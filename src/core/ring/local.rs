@@ -1,11 +1,10 @@
 //! Rings that live within one program: in a `static`, on a stack, in a `Box`.
 
-#[cfg(target_has_atomic = "32")]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub(super) mod frames;
 pub(super) mod words;
 
-use super::{CachePadded, Control, Native};
-use crate::core::atomic::native;
+use super::Native;
 
 /// The most slots a ring may have: positions of 32-bit words compare within 2^29.
 const MAX_CAPACITY: usize = 1 << 28;
@@ -16,18 +15,20 @@ const fn check(capacity: usize, readers: usize) {
     assert!(readers <= size_of::<Native>() * 8, "a ring has at most as many readers as its word has bits");
 }
 
-impl Control<Native> {
-    /// [`Control::new`] for a `static`: sequence and position are the same number.
-    const fn in_program(start: u64) -> Self {
+/// [`Control::new`](super::Control::new) for a `static`, of words that `$native` makes: sequence and position are the
+/// same number.
+macro_rules! in_program {
+    ($native:path, $start:expr) => {
         Control {
-            head: CachePadded(native(start)),
-            limit: CachePadded(native(start)),
-            next_sequence: native(start),
-            base: native(0),
-            skips: native(0),
+            head: CachePadded($native($start)),
+            limit: CachePadded($native($start)),
+            next_sequence: $native($start),
+            base: $native(0),
+            skips: $native(0),
         }
-    }
+    };
 }
+use in_program;
 
 /// The stamp that slot `index` has before its first use, in a ring that starts at `start`.
 const fn unused_stamp(start: u64, capacity: usize, index: usize) -> u64 {

@@ -8,6 +8,7 @@ use super::{
 
 /// What is known about a message that was copied out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Meta {
     /// The message's number.
     pub sequence: u64,

@@ -6,12 +6,12 @@ use ::core::ops::{Deref, DerefMut};
 
 use super::super::frames::unpin;
 use super::super::{
-    CachePadded, Control, FrameHeader, FrameMemory, FrameReader, FrameWriter, Memory, Native, Ordering, Plain,
-    ReadError, Rmw, Start, Tries, Word, WriteError,
+    CachePadded, Control, FrameHeader, FrameMemory, FrameReader, FrameWriter, Memory, Ordering, Plain, ReadError, Rmw,
+    Start, Tries, Word, WriteError,
 };
 use super::words::{Received, bytes_of};
-use super::{check, unused_stamp};
-use crate::core::atomic::native;
+use super::{check, in_program, unused_stamp};
+use crate::core::atomic::rmw::{Native, native};
 use crate::core::once::Once;
 
 /// `N` slots (a power of two) of `T`, read in place by up to `R` readers; one writer.
@@ -91,7 +91,7 @@ impl<T: Plain, const N: usize, const R: usize> FrameRing<T, N, R> {
             index += 1;
         }
         FrameRing {
-            control: Control::in_program(start),
+            control: in_program!(native, start),
             headers,
             payloads: [const { Payload(UnsafeCell::new(MaybeUninit::zeroed())) }; N],
             members: CachePadded(native(0)),

@@ -2,8 +2,10 @@
 
 use ::core::mem::MaybeUninit;
 
-use super::super::{Control, Memory, Native, Plain, ReadError, Start, Tries, Word, WordMemory, WordReader, WordWriter};
-use super::{check, unused_stamp};
+use super::super::{
+    CachePadded, Control, Memory, Native, Plain, ReadError, Start, Tries, Word, WordMemory, WordReader, WordWriter,
+};
+use super::{check, in_program, unused_stamp};
 use crate::core::atomic::native;
 use crate::core::cells::WordCells;
 use crate::core::once::Once;
@@ -58,7 +60,7 @@ impl<T: Plain, const N: usize> WordRing<T, N> {
             slots[index].stamp = native(unused_stamp(start, N, index));
             index += 1;
         }
-        WordRing { control: Control::in_program(start), slots, once: Once::new() }
+        WordRing { control: in_program!(native, start), slots, once: Once::new() }
     }
 
     /// The writer and the source of readers. `None` if the ring was split before.
@@ -203,6 +205,7 @@ impl<T: Plain, const N: usize> WordRingReader<'_, T, N> {
 
 /// A message that was copied out of a [`WordRing`], or that a [`FrameRing`](super::super::FrameRing) lends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Received<T> {
     message: T,
     sequence: u64,
