@@ -51,9 +51,9 @@ mod core;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 
+pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use crate::core::{lanes, mpsc, pool};
-pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::sync;
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -44,6 +44,8 @@ mod mpsc;
 #[cfg(test)]
 mod pool;
 #[cfg(test)]
+mod records;
+#[cfg(test)]
 mod seqlock;
 #[cfg(test)]
 mod spsc;

@@ -13,7 +13,9 @@
 //! becomes a place or a length. Against an end that may write while it must not, use the calls that copy
 //! ([`Producer::push`], [`Consumer::pop`]): they touch the ring only by atomic words.
 
-use super::atomic::{Native, Ordering, Word};
+use super::atomic::{CachePadded, Native, Ordering, Word, native};
+#[cfg(loom)]
+use super::cells::Guarded;
 use super::cells::{array, const_fn, load_bytes, store_bytes};
 use super::once::Once;
 
@@ -49,6 +51,10 @@ pub unsafe trait Memory {
     /// How many words the consumer has given back, modulo the word: stored by it (Release) when it is done with them, loaded by
     /// the producer (Acquire) before it uses them again.
     fn head(&self) -> &Self::Word;
+
+    /// What fails the model when both ends are in a word at a time.
+    #[cfg(loom)]
+    fn guard(&self, word: usize) -> &Guarded<()>;
 }
 
 /// A ring within one program, of `WORDS` native words of 8 or 4 bytes.
@@ -74,9 +80,11 @@ pub unsafe trait Memory {
 /// ```
 #[derive(Debug)]
 pub struct Ring<const WORDS: usize> {
-    head: super::atomic::CachePadded<Native>,
-    words: super::atomic::CachePadded<[Native; WORDS]>,
+    head: CachePadded<Native>,
+    words: CachePadded<[Native; WORDS]>,
     once: Once,
+    #[cfg(loom)]
+    guards: [Guarded<()>; WORDS],
 }
 
 impl<const WORDS: usize> Ring<WORDS> {
@@ -92,9 +100,11 @@ impl<const WORDS: usize> Ring<WORDS> {
         pub fn starting_at(start: u64) -> Self {
             const { assert!(WORDS >= 8 && WORDS < 1 << 28, "a ring of records has 8 words, and less than 2^28") };
             Ring {
-                head: super::atomic::CachePadded(super::atomic::native(start)),
-                words: super::atomic::CachePadded(array![super::atomic::native(0); WORDS]),
+                head: CachePadded(native(start)),
+                words: CachePadded(array![native(0); WORDS]),
                 once: Once::new(),
+                #[cfg(loom)]
+                guards: array![Guarded::new(())],
             }
         }
     }
@@ -120,6 +130,10 @@ unsafe impl<const WORDS: usize> Memory for &Ring<WORDS> {
     }
     fn head(&self) -> &Native {
         &self.head
+    }
+    #[cfg(loom)]
+    fn guard(&self, word: usize) -> &Guarded<()> {
+        &self.guards[word]
     }
 }
 
@@ -194,7 +208,7 @@ fn max_len<W: Word>(words: usize) -> usize {
 #[derive(Debug)]
 pub struct Producer<M> {
     memory: M,
-    /// How many words were ever used.
+    /// How many words were ever used, modulo 2^64.
     tail: u64,
     /// The word that stands before the next record; it holds `NOTHING`. Below the number of words.
     at: usize,
@@ -231,6 +245,8 @@ impl<M: Memory> Producer<M> {
     pub fn push(&mut self, record: &[u8]) -> Result<(), WriteError> {
         let place = self.find(record.len())?;
         let words = size::<M::Word>(record.len()) - 1;
+        #[cfg(loom)]
+        (place.at..=place.at + words).for_each(|word| self.memory.guard(word).with_mut(|_| ()));
         store_bytes(&self.memory.words()[place.at + 1..][..words], record);
         self.announce(place, record.len());
         Ok(())
@@ -252,21 +268,27 @@ impl<M: Memory> Producer<M> {
         let size = size::<M::Word>(len);
         let to_end = words - self.at;
         let place = if size <= to_end { Place { skipped: 0, at: self.at } } else { Place { skipped: to_end, at: 0 } };
-        let needed = (place.skipped + size + 1) as u64;
-        if words as u64 - (self.tail - self.head) < needed {
+        let needed = place.skipped + size + 1;
+        if words - self.used() < needed {
             self.look()?;
-            if words as u64 - (self.tail - self.head) < needed {
+            if words - self.used() < needed {
                 return Err(WriteError::Full);
             }
         }
         Ok(place)
     }
 
+    /// How many words the consumer had not given back at the last look; no more than there are.
+    #[inline(always)]
+    fn used(&self) -> usize {
+        self.tail.wrapping_sub(self.head) as usize
+    }
+
     /// Looks how far the consumer is.
     fn look(&mut self) -> Result<(), WriteError> {
         // Acquire: pairs with the consumer's Release store: it is done with the words.
         let head = M::Word::extend(self.memory.head().load(Ordering::Acquire), self.head);
-        if head < self.head || head > self.tail {
+        if head.wrapping_sub(self.head) > self.used() as u64 {
             return Err(WriteError::Corrupt);
         }
         self.head = head;
@@ -289,7 +311,7 @@ impl<M: Memory> Producer<M> {
             words[place.at].store(record, Ordering::Relaxed);
             words[self.at].store(SKIP, Ordering::Release);
         }
-        self.tail += (place.skipped + size) as u64;
+        self.tail = self.tail.wrapping_add((place.skipped + size) as u64);
         self.at = next;
     }
 
@@ -300,7 +322,7 @@ impl<M: Memory> Producer<M> {
     /// [`WriteError::Corrupt`].
     pub fn room(&mut self) -> Result<usize, WriteError> {
         self.look()?;
-        Ok((self.memory.words().len() - (self.tail - self.head) as usize - 1) * M::Word::BYTES)
+        Ok((self.memory.words().len() - self.used() - 1) * M::Word::BYTES)
     }
 }
 
@@ -345,6 +367,8 @@ impl<M: Memory> Consumer<M> {
     pub fn pop(&mut self, into: &mut [u8]) -> Result<usize, ReadError> {
         let found = self.find(self.at)?;
         let Some(into) = into.get_mut(..found.len) else { return Err(ReadError::TooLong { len: found.len }) };
+        #[cfg(loom)]
+        (found.at..=found.at + into.len() / M::Word::BYTES).for_each(|word| self.memory.guard(word).with(|_| ()));
         // SAFETY: it is writable for its length.
         unsafe { load_bytes(&self.memory.words()[found.at + 1..], into.as_mut_ptr(), into.len()) };
         self.release(found);

@@ -78,9 +78,16 @@ fn behaves_like_a_deque<const WORDS: usize>(start: u64, ops: &[Op]) {
                     }
                     Err(WriteError::Full) => {
                         assert!(len <= max && !model.is_empty(), "an empty ring has room for each record");
-                        // Twice the record fits wherever the ring is free; so that much was not free.
-                        let used: usize = model.iter().map(|record| size::<Native>(record.len())).sum();
-                        assert!(used + 2 * size::<Native>(len) + 1 > WORDS, "{used} of {WORDS} are used");
+                        // In what is free, in one piece or two, there is none for the record and the word behind it.
+                        let free = WORDS - (producer.tail.wrapping_sub(consumer.head)) as usize;
+                        let pieces = if producer.at + free <= WORDS {
+                            [free, 0]
+                        } else {
+                            [WORDS - producer.at, free - (WORDS - producer.at)]
+                        };
+                        let needed = size::<Native>(len);
+                        assert!(pieces[0] < needed || free == needed, "{pieces:?} are free, {needed} needed");
+                        assert!(pieces[1] < needed + 1, "{pieces:?} are free, {needed} and 1 needed");
                     }
                     Err(WriteError::Corrupt) => panic!("within one program"),
                 }
