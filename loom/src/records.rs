@@ -73,6 +73,8 @@ fn words_are_used_again_only_when_they_were_read() {
     race(&[1, 2, 1, 1], 2, 0);
     race(&[1, 1, 1, 1, 1], 3, 0);
     race(&[1, 2, 2, 1], 2, 0);
+    // The word behind the last one is the last of the first.
+    race(&[2, 1, 1, 0, 1], 2, 0);
 }
 
 #[test]

@@ -301,6 +301,8 @@ impl<M: Memory> Producer<M> {
         let words = self.memory.words();
         let size = size::<M::Word>(len);
         let next = if place.at + size == words.len() { 0 } else { place.at + size };
+        #[cfg(loom)]
+        self.memory.guard(next).with_mut(|_| ());
         // Before the record, so that the consumer finds nothing behind it until there is something.
         words[next].store(NOTHING, Ordering::Relaxed);
         let record = (len as u64) << 1 | RECORD;
