@@ -55,7 +55,7 @@ fn fold(a: u64, b: u64) -> u64 {
 
 /// Spreads each bit over all of them; different values stay different. The last step of MurmurHash3 (A. Appleby).
 #[inline(always)]
-fn mix(mut value: u64) -> u64 {
+const fn mix(mut value: u64) -> u64 {
     value = (value ^ value >> 33).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
     value = (value ^ value >> 33).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
     value ^ value >> 33

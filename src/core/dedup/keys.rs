@@ -57,7 +57,10 @@ pub struct KeySet<const LINES: usize> {
     epoch: CachePadded<AtomicU64>,
     /// How many insertions were refused. Raised by each, Relaxed.
     refused: CachePadded<AtomicU64>,
-    seed: u64,
+    /// Made of the seed, and odd: a key times this tells its home line and what is kept of it. No two keys have the same
+    /// product, and if the multiplier is random, any two share a home line with a chance of at most 2 in `LINES`
+    /// (multiply-shift hashing, M. Dietzfelbinger et al., 1997).
+    multiplier: u64,
     lines: [Line; LINES],
     once: Once,
 }
@@ -75,28 +78,34 @@ pub struct KeySet<const LINES: usize> {
 #[repr(C, align(64))]
 struct Line([[AtomicU64; HALF]; 2]);
 
-/// Which generation it is: its tag, the tag of the one before, and which half of the lines is its own.
+/// Which generation it is: the tags of the two whose keys are remembered, each at the place of its half of the lines, and
+/// which half is the present one's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Epoch(u64);
 
 impl Epoch {
     const FIRST: Epoch = Epoch(1 | 127 << 8);
 
-    fn now(self) -> u64 {
-        self.0 & TAG
+    /// The tag of the generation in a half.
+    #[inline(always)]
+    fn tag(self, half: usize) -> u64 {
+        self.0 >> (8 * half) & TAG
     }
 
-    fn before(self) -> u64 {
-        self.0 >> 8 & TAG
-    }
-
+    /// The present generation's half.
+    #[inline(always)]
     fn half(self) -> usize {
-        (self.0 >> 16 & 1) as usize
+        (self.0 >> 16) as usize
+    }
+
+    fn now(self) -> u64 {
+        self.tag(self.half())
     }
 
     fn next(self) -> Self {
-        let tag = if self.now() == TAG { 1 } else { self.now() + 1 };
-        Epoch(tag | self.now() << 8 | (self.0 ^ 1 << 16) & 1 << 16)
+        let next = if self.now() == TAG { 1 } else { self.now() + 1 };
+        let half = self.half();
+        Epoch((half as u64 ^ 1) << 16 | self.now() << (8 * half) | next << (8 * (half ^ 1)))
     }
 
     /// How many generations ago the tag of a word was the present one, of the last 127; more than 63 are taken for a later
@@ -149,7 +158,7 @@ impl<const LINES: usize> KeySet<LINES> {
             KeySet {
                 epoch: CachePadded(AtomicU64::new(Epoch::FIRST.0)),
                 refused: CachePadded(AtomicU64::new(0)),
-                seed,
+                multiplier: mix(seed) | 1,
                 lines: array![Line([array![AtomicU64::new(0); HALF], array![AtomicU64::new(0); HALF]]); LINES],
                 once: Once::new(),
             }
@@ -165,35 +174,38 @@ impl<const LINES: usize> KeySet<LINES> {
         Epoch(self.epoch.load(Ordering::Relaxed))
     }
 
-    /// The words of one half that a key may be in, from its home line on.
     #[inline(always)]
-    fn chain(&self, home: usize, half: usize) -> impl Iterator<Item = &AtomicU64> {
-        (0..Self::REACH).flat_map(move |line| self.lines[(home + line) & (LINES - 1)].0[half].iter())
+    fn line(&self, at: usize) -> &Line {
+        // SAFETY: the number of lines is a power of two, so what is left is below it.
+        unsafe { self.lines.get_unchecked(at & (LINES - 1)) }
     }
 
     /// Looks for a key in the generation before, and closes its chain there if it is not in it.
-    #[inline]
+    #[inline(always)]
     fn find_or_close(&self, key: u64, home: usize, epoch: Epoch) -> Step {
-        let wanted = key << KEY_SHIFT | epoch.before();
-        for slot in self.chain(home, epoch.half() ^ 1) {
-            let mut word = slot.load(Ordering::Acquire);
-            loop {
-                if word == wanted {
-                    return Step::Found;
-                }
-                if word & TAG == epoch.before() {
-                    if word & CLOSED != 0 {
-                        return Step::Done;
+        let half = epoch.half() ^ 1;
+        let tag = epoch.tag(half);
+        let wanted = key << KEY_SHIFT | tag;
+        for at in home..home + Self::REACH {
+            for slot in self.line(at).behind_others(half, wanted) {
+                let mut word = slot.load(Ordering::Acquire);
+                loop {
+                    if word == wanted {
+                        return Step::Found;
                     }
-                    break;
-                }
-                if epoch.is_later(word) && self.epoch() != epoch {
-                    return Step::Over;
-                }
-                let closed = CLOSED | epoch.before();
-                match slot.compare_exchange(word, closed, Ordering::Release, Ordering::Acquire) {
-                    Ok(_) => return Step::Done,
-                    Err(now) => word = now,
+                    if word & TAG == tag {
+                        if word & CLOSED != 0 {
+                            return Step::Done;
+                        }
+                        break;
+                    }
+                    if epoch.is_later(word) && self.epoch() != epoch {
+                        return Step::Over;
+                    }
+                    match slot.compare_exchange(word, CLOSED | tag, Ordering::Release, Ordering::Acquire) {
+                        Ok(_) => return Step::Done,
+                        Err(now) => word = now,
+                    }
                 }
             }
         }
@@ -201,29 +213,54 @@ impl<const LINES: usize> KeySet<LINES> {
     }
 
     /// Looks for a key in the present generation, and inserts it if it is not there.
-    #[inline]
+    #[inline(always)]
     fn find_or_insert(&self, key: u64, home: usize, epoch: Epoch) -> Step {
-        let wanted = key << KEY_SHIFT | epoch.now();
-        for slot in self.chain(home, epoch.half()) {
-            let mut word = slot.load(Ordering::Acquire);
-            loop {
-                if word == wanted {
-                    return Step::Found;
-                }
-                if word & (TAG | CLOSED) == epoch.now() {
-                    break;
-                }
-                // Closed, or used again: who did that knows a later generation, and so does who sees it.
-                if (word & TAG == epoch.now() || epoch.is_later(word)) && self.epoch() != epoch {
-                    return Step::Over;
-                }
-                match slot.compare_exchange(word, wanted, Ordering::Release, Ordering::Acquire) {
-                    Ok(_) => return Step::Done,
-                    Err(now) => word = now,
+        let tag = epoch.now();
+        let wanted = key << KEY_SHIFT | tag;
+        for at in home..home + Self::REACH {
+            for slot in self.line(at).behind_others(epoch.half(), wanted) {
+                let mut word = slot.load(Ordering::Acquire);
+                loop {
+                    if word == wanted {
+                        return Step::Found;
+                    }
+                    if word & (TAG | CLOSED) == tag {
+                        break;
+                    }
+                    // Closed, or used again: who did that knows a later generation, and so does who sees it.
+                    if (word & TAG == tag || epoch.is_later(word)) && self.epoch() != epoch {
+                        return Step::Over;
+                    }
+                    match slot.compare_exchange(word, wanted, Ordering::Release, Ordering::Acquire) {
+                        Ok(_) => return Step::Done,
+                        Err(now) => word = now,
+                    }
                 }
             }
         }
         Step::Full
+    }
+
+    /// What is left to do where the key is not in its home line: a function of its own, which leaves the short one short.
+    #[inline(never)]
+    fn insert(&self, key: u64, home: usize, mut epoch: Epoch) -> Insertion {
+        loop {
+            match self.find_or_close(key, home, epoch) {
+                Step::Found => return Insertion::Duplicate,
+                // Where a chain is as long as it may be, nobody can put the key there any more either.
+                Step::Done | Step::Full => match self.find_or_insert(key, home, epoch) {
+                    Step::Done => return Insertion::New,
+                    Step::Found => return Insertion::Duplicate,
+                    Step::Over => {}
+                    Step::Full => {
+                        self.refused.fetch_add(1, Ordering::Relaxed);
+                        return Insertion::Full;
+                    }
+                },
+                Step::Over => {}
+            }
+            epoch = self.epoch();
+        }
     }
 }
 
@@ -231,16 +268,30 @@ impl Line {
     /// Whether the line has the key in one of the two generations. Any word of theirs with the key will do.
     #[inline(always)]
     fn has(&self, key: u64, epoch: Epoch) -> bool {
-        let mut wanted = [key << KEY_SHIFT | epoch.before(); 2];
-        wanted[epoch.half()] = key << KEY_SHIFT | epoch.now();
-        // All of them without a branch: which one it is cannot be foretold.
-        let [even, odd] = &self.0;
-        let mut found = false;
-        for (even, odd) in even.iter().zip(odd) {
-            found |= even.load(Ordering::Relaxed) == wanted[0];
-            found |= odd.load(Ordering::Relaxed) == wanted[1];
+        // All of them without a branch, as which one it is cannot be foretold: the least difference. (Of ones and zeros the
+        // compiler makes branches.)
+        let [even, odd] = [0, 1].map(|half| {
+            let wanted = key << KEY_SHIFT | epoch.tag(half);
+            self.0[half].iter().map(|word| word.load(Ordering::Relaxed) ^ wanted).fold(u64::MAX, u64::min)
+        });
+        even.min(odd) == 0
+    }
+
+    /// The words of a half from the first on that is not seen to hold another key of `wanted`'s generation: found without a
+    /// branch, as how many there are cannot be foretold. The model checker looks at each.
+    #[inline(always)]
+    fn behind_others(&self, half: usize, wanted: u64) -> &[AtomicU64] {
+        let words = &self.0[half];
+        if cfg!(loom) {
+            return words;
         }
-        found
+        let mut first = 1u32 << HALF;
+        for (at, word) in words.iter().enumerate() {
+            let word = word.load(Ordering::Relaxed);
+            let is_other = (word ^ wanted) & (TAG | CLOSED) == 0 && word != wanted;
+            first |= u32::from(!is_other) << at;
+        }
+        words.get(first.trailing_zeros() as usize..).unwrap_or(&[])
     }
 }
 
@@ -260,33 +311,14 @@ impl<const LINES: usize> Keys<'_, LINES> {
     ///
     /// # Cost
     ///
-    /// Of a duplicate: one cache line, nothing written. Of a new key: one exchange on the same line, and in every third call
-    /// or so another one.
+    /// Of a duplicate: one cache line, nothing written. Of a new key: one exchange on the same line, and another one by the
+    /// first that comes to a line in a generation.
     #[inline]
     pub fn insert(&self, key: u64) -> Insertion {
         let set = self.0;
         let (key, home) = self.find(key);
-        loop {
-            let epoch = set.epoch();
-            if set.lines[home].has(key, epoch) {
-                return Insertion::Duplicate;
-            }
-            match set.find_or_close(key, home, epoch) {
-                Step::Found => return Insertion::Duplicate,
-                Step::Over => continue,
-                // Where a chain is as long as it may be, nobody can put the key there any more either.
-                Step::Done | Step::Full => {}
-            }
-            match set.find_or_insert(key, home, epoch) {
-                Step::Done => return Insertion::New,
-                Step::Found => return Insertion::Duplicate,
-                Step::Over => {}
-                Step::Full => {
-                    set.refused.fetch_add(1, Ordering::Relaxed);
-                    return Insertion::Full;
-                }
-            }
-        }
+        let epoch = set.epoch();
+        if set.line(home).has(key, epoch) { Insertion::Duplicate } else { set.insert(key, home, epoch) }
     }
 
     /// Whether a key is there. It may come, or be forgotten, before the answer is used.
@@ -295,15 +327,14 @@ impl<const LINES: usize> Keys<'_, LINES> {
         let set = self.0;
         let (key, home) = self.find(key);
         let epoch = set.epoch();
-        let in_generation = |half, tag| {
-            set.chain(home, half)
-                .map(|slot| slot.load(Ordering::Relaxed))
-                .take_while(|word| word & (TAG | CLOSED) == tag)
-                .any(|word| word == key << KEY_SHIFT | tag)
+        // The first that is not another key is this one, or there is no more behind it.
+        let is_in = |half| {
+            let wanted = key << KEY_SHIFT | epoch.tag(half);
+            let words = (home..home + KeySet::<LINES>::REACH).flat_map(|at| set.line(at).behind_others(half, wanted));
+            let is_other = |word: u64| word & (TAG | CLOSED) == epoch.tag(half) && word != wanted;
+            words.map(|word| word.load(Ordering::Relaxed)).find(|&word| !is_other(word)) == Some(wanted)
         };
-        set.lines[home].has(key, epoch)
-            || in_generation(epoch.half(), epoch.now())
-            || in_generation(epoch.half() ^ 1, epoch.before())
+        set.line(home).has(key, epoch) || is_in(0) || is_in(1)
     }
 
     /// How many insertions were refused for want of room.
@@ -316,15 +347,15 @@ impl<const LINES: usize> Keys<'_, LINES> {
         let epoch = self.0.epoch();
         let is_key = |word: &AtomicU64| {
             let tag = word.load(Ordering::Relaxed) & (TAG | CLOSED);
-            tag == epoch.now() || tag == epoch.before()
+            tag == epoch.tag(0) || tag == epoch.tag(1)
         };
         self.0.lines.iter().flat_map(|line| line.0.iter().flatten()).filter(|word| is_key(word)).count()
     }
 
-    /// A key with its bits spread, and its home line: its first bits.
+    /// A key's product, and its home line: the first bits of that.
     #[inline(always)]
     fn find(&self, key: u64) -> (u64, usize) {
-        let key = mix(key ^ self.0.seed);
+        let key = key.wrapping_mul(self.0.multiplier);
         (key, ((u128::from(key) * LINES as u128) >> 64) as usize)
     }
 }
