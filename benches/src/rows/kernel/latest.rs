@@ -3,6 +3,7 @@
 use super::super::{Context, Limit::*, Outcome, Row, Unit::*};
 use super::queue::message;
 use super::{alone, leak, timing};
+use crate::clock::{ns, ticks};
 use crate::message::Message;
 use crate::stage::pin;
 use std::sync::atomic::{AtomicBool, Ordering::*};
@@ -15,6 +16,7 @@ pub fn rows() -> Vec<Row> {
         Row::new("latest value 64 B", "a read on core 0, checked; quiet, and with a writer flat out on core 1")
             .column("quiet", "quiet", Time)
             .column("busy", "flat out", Time)
+            .column("write", "its write", Time)
             .cell("conduit", conduit)
             .cell("seqlock", seqlock)
             .cell("triple_buffer", triple_buffer)
@@ -74,12 +76,13 @@ fn measure(context: &Context, mut write: impl FnMut(Value) + Send, mut read: imp
             threads.spawn(|| {
                 pin(other);
                 stage.put(0, 1);
-                for number in 2.. {
+                let (start, mut number) = (ticks(), 2);
+                while !stopped.load(Relaxed) {
                     write(message(number));
-                    if stopped.load(Relaxed) {
-                        break;
-                    }
+                    number += 1;
                 }
+                stage.put(1, number - 2);
+                stage.put(2, ticks() - start);
             });
             while stage.get(0) == 0 {}
             timing::record(stage, time, 1, &mut look, || ());
@@ -88,5 +91,6 @@ fn measure(context: &Context, mut write: impl FnMut(Value) + Send, mut read: imp
     })?;
     // Where a writer is in the way, the mean tells: a reader that sleeps or yields does so now and then, and for long.
     let (quiet, busy) = (timing::each(context.stage, 0)?, timing::each(context.stage, 1)?);
-    Ok(vec![("quiet", quiet.p50), ("busy", busy.mean)])
+    let write = ns(context.stage.get(2)) / context.stage.get(1) as f64;
+    Ok(vec![("quiet", quiet.p50), ("busy", busy.mean), ("write", write)])
 }

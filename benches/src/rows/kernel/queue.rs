@@ -102,10 +102,11 @@ pub fn stream<const N: usize, const BATCHED: bool, Q: Queue<N>>(context: &Contex
     let (mut inlet, mut outlet) = Q::open();
     alone(context, |context| {
         let (stage, [_, other], time) = (context.stage, context.cores, context.time());
+        let ready = &Barrier::new(2);
         std::thread::scope(|threads| {
             threads.spawn(move || {
                 pin(other);
-                stage.meet();
+                ready.wait();
                 let (mut expected, mut done) = (0, false);
                 while !done {
                     let each = |message: &Message<N>| {
@@ -123,7 +124,7 @@ pub fn stream<const N: usize, const BATCHED: bool, Q: Queue<N>>(context: &Contex
                 stage.put(0, ticks());
                 stage.put(1, expected);
             });
-            stage.meet();
+            ready.wait();
             let start = ticks();
             stage.put(2, start);
             let (mut number, until) = (0, start + span(time));
@@ -212,11 +213,12 @@ pub fn hop<Q: Queue<1>>(context: &Context) -> Outcome {
     let (mut inlet, mut outlet) = Q::open();
     alone(context, |context| {
         let (stage, [_, other], time) = (context.stage, context.cores, context.time());
+        let ready = &Barrier::new(2);
         std::thread::scope(|threads| {
             threads.spawn(move || {
                 pin(other);
                 let mut samples = stage.lane(0).iter_mut();
-                stage.meet();
+                ready.wait();
                 let mut done = false;
                 while !done {
                     outlet.pop(|message| {
@@ -228,7 +230,7 @@ pub fn hop<Q: Queue<1>>(context: &Context) -> Outcome {
                     });
                 }
             });
-            stage.meet();
+            ready.wait();
             let pace = span(PACE);
             let mut next = ticks();
             for _ in 0..(time.as_nanos() / PACE.as_nanos()).min(LANE as u128) {

@@ -11,7 +11,11 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 const STREAM: &str = "a message of a stream from core 0 to core 1, made, moved and checked";
 const BATCHES: &str = "the same, up to 64 messages a call";
+
 const PEERS: &[&str] = &["heapless", "rtrb", "ringbuf", "disruptor"];
+/// By what a batch call takes: messages that are made one by one in their places, or an array of them.
+const ITERATORS: &[&str] = &["heapless", "rtrb", "disruptor"];
+const SLICES: &[&str] = &["rtrb, slices", "ringbuf, slices"];
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -20,20 +24,22 @@ pub fn rows() -> Vec<Row> {
             .cell("heapless", push_pop::<1, Heapless>)
             .cell("rtrb", push_pop::<1, Rtrb>)
             .cell("ringbuf", push_pop::<1, Ringbuf>)
-            .cell("disruptor", push_pop::<1, Disruptor>),
+            .cell("disruptor", push_pop::<1, Disruptor>)
+            .target("conduit", "each", PEERS, AtMost(1.0)),
         row("spsc 8 B, stream", STREAM)
             .cell("conduit", stream::<1, false, Conduit>)
             .cell("heapless", stream::<1, false, Heapless>)
             .cell("rtrb", stream::<1, false, Rtrb>)
             .cell("ringbuf", stream::<1, false, Ringbuf>)
-            .cell("disruptor", stream::<1, false, Disruptor>),
+            .cell("disruptor", stream::<1, false, Disruptor>)
+            .target("conduit", "each", PEERS, AtMost(1.0)),
         batches::<1>("spsc 8 B, stream of batches"),
         batches::<8>("spsc 64 B, stream of batches"),
     ]
 }
 
 fn row(name: &'static str, note: &'static str) -> Row {
-    Row::new(name, note).column("each", "each", Time).target("conduit", "each", PEERS, AtMost(1.0))
+    Row::new(name, note).column("each", "each", Time)
 }
 
 fn batches<const N: usize>(name: &'static str) -> Row {
@@ -43,8 +49,10 @@ fn batches<const N: usize>(name: &'static str) -> Row {
         .cell("heapless", stream::<N, true, Heapless>)
         .cell("rtrb", stream::<N, true, Rtrb>)
         .cell("rtrb, slices", stream::<N, true, RtrbSlices>)
-        .cell("ringbuf", stream::<N, true, Ringbuf>)
+        .cell("ringbuf, slices", stream::<N, true, Ringbuf>)
         .cell("disruptor", stream::<N, true, Disruptor>)
+        .target("conduit", "each", ITERATORS, AtMost(1.0))
+        .target("conduit, slices", "each", SLICES, AtMost(1.0))
 }
 
 /// Up to a batch of messages, the first of this number.
