@@ -26,6 +26,14 @@ pub fn spin() {
     loom::thread::yield_now();
 }
 
+/// Waits until what this thread stored is there for others. It changes nothing but time: no protocol counts on it, and the
+/// model checker proves them without it.
+#[inline(always)]
+pub fn settle() {
+    #[cfg(not(loom))]
+    fence(Ordering::SeqCst);
+}
+
 /// An atomic word that the two ends of a ring share.
 ///
 /// Values travel as `u64`; a narrower word stores the low bits and loads them zero-extended, and whoever

@@ -13,10 +13,11 @@ type Value = Message<8>;
 
 pub fn rows() -> Vec<Row> {
     vec![
-        Row::new("latest value 64 B", "a read on core 0, checked; quiet, and with a writer flat out on core 1")
-            .column("quiet", "quiet", Time)
+        Row::new("latest value 64 B", "reads on core 0, checked; quiet, and with a writer flat out on core 1")
+            .column("quiet", "a read, quiet", Time)
             .column("busy", "flat out", Time)
-            .column("write", "its write", Time)
+            .column("write", "a write, quiet", Time)
+            .column("busy_write", "flat out", Time)
             .cell("conduit", conduit)
             .cell("seqlock", seqlock)
             .cell("triple_buffer", triple_buffer)
@@ -69,7 +70,7 @@ fn measure(context: &Context, mut write: impl FnMut(Value) + Send, mut read: imp
             let value = read();
             value.check(value.claimed());
         };
-        write(message(1));
+        timing::record(stage, time, 2, &mut |number| write(message(number)), || ());
         timing::record(stage, time, 0, &mut look, || ());
         let stopped = AtomicBool::new(false);
         std::thread::scope(|threads| {
@@ -91,6 +92,7 @@ fn measure(context: &Context, mut write: impl FnMut(Value) + Send, mut read: imp
     })?;
     // Where a writer is in the way, the mean tells: a reader that sleeps or yields does so now and then, and for long.
     let (quiet, busy) = (timing::each(context.stage, 0)?, timing::each(context.stage, 1)?);
-    let write = ns(context.stage.get(2)) / context.stage.get(1) as f64;
-    Ok(vec![("quiet", quiet.p50), ("busy", busy.mean), ("write", write)])
+    let write = timing::each(context.stage, 2)?.p50;
+    let busy_write = ns(context.stage.get(2)) / context.stage.get(1) as f64;
+    Ok(vec![("quiet", quiet.p50), ("busy", busy.mean), ("write", write), ("busy_write", busy_write)])
 }
