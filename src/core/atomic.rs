@@ -219,6 +219,21 @@ impl<T> ::core::ops::Deref for CachePadded<T> {
     }
 }
 
+/// Keeps what it holds apart even where a processor fetches cache lines in pairs, as large ones do: 128 bytes, on small
+/// targets 64. For what stays within one program; not part of a layout.
+#[cfg_attr(any(target_arch = "x86_64", target_arch = "aarch64"), repr(align(128)))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), repr(align(64)))]
+#[derive(Debug)]
+pub(crate) struct Apart<T>(pub T);
+
+impl<T> ::core::ops::Deref for Apart<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Asks for the cache line of `word`, to be written soon. A hint: it changes nothing but time.
 #[inline(always)]
 pub fn prefetch_for_write<W>(word: &W) {
