@@ -1,4 +1,4 @@
-//! An object of 256 bytes taken from a pool, written to and given back.
+//! An object of 256 bytes taken from a pool, written to and given back. Pools that move what they lend hold it in a box.
 
 use super::super::{Context, Outcome, Row, Unit::*};
 use super::timing::{cost, two_threads};
@@ -43,9 +43,9 @@ fn measure(context: &Context, take_and_give: impl Fn(u64) + Sync) -> Outcome {
 
 fn opool(context: &Context) -> Outcome {
     struct Blank;
-    impl PoolAllocator<Object> for Blank {
-        fn allocate(&self) -> Object {
-            BLANK
+    impl PoolAllocator<Box<Object>> for Blank {
+        fn allocate(&self) -> Box<Object> {
+            Box::new(BLANK)
         }
     }
     let pool = Pool::new_prefilled(OBJECTS, Blank);
@@ -58,12 +58,11 @@ fn linear(context: &Context) -> Outcome {
 }
 
 fn spin_lock(context: &Context) -> Outcome {
-    let pool = SpinLockObjectPool::new(|| BLANK, |_| ());
+    let pool = SpinLockObjectPool::new(|| Box::new(BLANK), |_| ());
     measure(context, |number| touch(&mut pool.pull(), number))
 }
 
 fn object_pool(context: &Context) -> Outcome {
-    // Boxed, because it moves what it gives out.
     let pool = object_pool::Pool::new(OBJECTS, || Box::new(BLANK));
     measure(context, |number| touch(&mut pool.try_pull().expect("an object"), number))
 }
