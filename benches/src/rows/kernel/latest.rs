@@ -16,6 +16,7 @@ pub fn rows() -> Vec<Row> {
         Row::new("latest value 64 B", "reads on core 0, checked; quiet, and with a writer flat out on core 1")
             .column("quiet", "a read, quiet", Time)
             .column("busy", "flat out", Time)
+            .column("fresh", "a new value", Time)
             .column("write", "a write, quiet", Time)
             .column("busy_write", "flat out", Time)
             .cell("conduit", conduit)
@@ -66,9 +67,12 @@ fn mutex(context: &Context) -> Outcome {
 fn measure(context: &Context, mut write: impl FnMut(Value) + Send, mut read: impl FnMut() -> Value) -> Outcome {
     alone(context, |context| {
         let (stage, [_, other], time) = (context.stage, context.cores, context.time() / 4);
+        let (mut last, mut news) = (0, 0);
         let mut look = |_| {
             let value = read();
             value.check(value.claimed());
+            news += u64::from(value.claimed() != last);
+            last = value.claimed();
         };
         timing::record(stage, time, 2, &mut |number| write(message(number)), || ());
         timing::record(stage, time, 0, &mut look, || ());
@@ -86,13 +90,18 @@ fn measure(context: &Context, mut write: impl FnMut(Value) + Send, mut read: imp
                 stage.put(2, ticks() - start);
             });
             while stage.get(0) == 0 {}
+            let start = ticks();
             timing::record(stage, time, 1, &mut look, || ());
+            stage.put(3, ticks() - start);
             stopped.store(true, Relaxed);
         });
+        stage.put(4, news);
     })?;
+    // Most reads beside a writer find the value of the last one, still in a cache; a new value has to come over.
     // Where a writer is in the way, the mean tells: a reader that sleeps or yields does so now and then, and for long.
     let (quiet, busy) = (timing::each(context.stage, 0)?, timing::each(context.stage, 1)?);
     let write = timing::each(context.stage, 2)?.p50;
-    let busy_write = ns(context.stage.get(2)) / context.stage.get(1) as f64;
-    Ok(vec![("quiet", quiet.p50), ("busy", busy.mean), ("write", write), ("busy_write", busy_write)])
+    let ratio = |time, count| ns(context.stage.get(time)) / context.stage.get(count) as f64;
+    let (fresh, busy_write) = (ratio(3, 4), ratio(2, 1));
+    Ok(vec![("quiet", quiet.p50), ("busy", busy.mean), ("fresh", fresh), ("write", write), ("busy_write", busy_write)])
 }
