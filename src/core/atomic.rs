@@ -31,6 +31,14 @@ pub fn spin() {
     loom::thread::yield_now();
 }
 
+/// Waits until what this thread stored is there for others. It changes nothing but time: no protocol counts on it, and the
+/// model checker proves them without it.
+#[inline(always)]
+pub fn settle() {
+    #[cfg(not(loom))]
+    fence(Ordering::SeqCst);
+}
+
 /// An atomic word that the two ends of a ring share.
 ///
 /// Values travel as `u64`; a narrower word stores the low bits and loads them zero-extended, and whoever
@@ -245,6 +253,21 @@ pub fn native(value: u64) -> Native {
 pub struct CachePadded<T>(pub T);
 
 impl<T> ::core::ops::Deref for CachePadded<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Keeps what it holds apart even where a processor fetches cache lines in pairs, as large ones do: 128 bytes, on small
+/// targets 64. For what stays within one program; not part of a layout.
+#[cfg_attr(any(target_arch = "x86_64", target_arch = "aarch64"), repr(align(128)))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), repr(align(64)))]
+#[derive(Debug)]
+pub(crate) struct Apart<T>(pub T);
+
+impl<T> ::core::ops::Deref for Apart<T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {

@@ -11,7 +11,7 @@
 
 use ::core::mem::MaybeUninit;
 
-use super::atomic::{Native, Ordering, Word, fence};
+use super::atomic::{Native, Ordering, Word, fence, settle};
 use super::cells::{WordCells, const_fn, load_bytes, store_bytes};
 use super::once::Once;
 use super::plain::Plain;
@@ -91,6 +91,9 @@ impl<T: Plain> Writer<'_, T> {
         let stamp = self.0.stamp();
         // Relaxed: nobody else stores it.
         let before = stamp.load(Ordering::Relaxed);
+        // A writer that does nothing else would have the value being written at nearly all times, and a line taken from it
+        // would nearly always say so: for a moment, let readers have what was written before.
+        settle();
         stamp.store(before.wrapping_add(1), Ordering::Relaxed);
         // Release: pairs with the Acquire fence of a reader that loads any of the words below; it then sees the odd stamp.
         fence(Ordering::Release);

@@ -9,7 +9,7 @@
 //! every message. Batches move many messages for one such look and one announcement; grants have them made, or read, where
 //! they are.
 
-use super::atomic::{AtomicUsize, CachePadded, Ordering};
+use super::atomic::{Apart, AtomicUsize, Ordering};
 use super::cells::{Slot, array, const_fn};
 use super::once::Once;
 
@@ -37,10 +37,10 @@ pub use grant::{ReadGrant, WriteGrant};
 pub struct Queue<T, const N: usize> {
     /// How many messages were ever pushed, modulo the word. Stored by the producer (Release) behind the messages; loaded by
     /// the consumer (Acquire) before it takes them.
-    tail: CachePadded<AtomicUsize>,
+    tail: Apart<AtomicUsize>,
     /// How many messages were ever taken. Stored by the consumer (Release) behind the taking; loaded by the producer
     /// (Acquire) before it uses their slots again.
-    head: CachePadded<AtomicUsize>,
+    head: Apart<AtomicUsize>,
     /// Slot `i % N` holds message `i`, from `head` up to `tail`: these are the consumer's, the others the producer's.
     slots: [Slot<T>; N],
     once: Once,
@@ -64,8 +64,8 @@ impl<T, const N: usize> Queue<T, N> {
         pub fn starting_at(start: usize) -> Self {
             let _ = Self::MASK;
             Queue {
-                tail: CachePadded(AtomicUsize::new(start)),
-                head: CachePadded(AtomicUsize::new(start)),
+                tail: Apart(AtomicUsize::new(start)),
+                head: Apart(AtomicUsize::new(start)),
                 slots: array![Slot::new()],
                 once: Once::new(),
             }
@@ -111,7 +111,7 @@ impl<T, const N: usize> Drop for Queue<T, N> {
 #[derive(Debug)]
 pub struct Producer<'a, T, const N: usize> {
     queue: &'a Queue<T, N>,
-    /// `Queue::tail`, which nobody else stores.
+    /// `Queue::tail`, which nobody else stores. A copy, because the line of that one is often with the other core.
     tail: usize,
     /// Messages below this number have a slot, as far as `Queue::head` was seen.
     room_to: usize,
@@ -205,7 +205,7 @@ impl<T, const N: usize> Drop for Pushed<'_, '_, T, N> {
 #[derive(Debug)]
 pub struct Consumer<'a, T, const N: usize> {
     queue: &'a Queue<T, N>,
-    /// `Queue::head`, which nobody else stores.
+    /// `Queue::head`, which nobody else stores. A copy, as the producer's.
     head: usize,
     /// Messages below this number are there, as far as `Queue::tail` was seen.
     there_to: usize,

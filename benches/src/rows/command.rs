@@ -17,7 +17,7 @@ pub fn rows() -> Vec<Row> {
             .column("p99", "p99", Time)
             .cell("a process that does nothing", |context| run(context, "/bin/true".into(), &[]))
             .cell("conduit topics", |context| run(context, binary()?, &["topics"]))
-            .target("conduit topics", "p50", None, AtMost(5e6)),
+            .target("conduit topics", "p50", &[], AtMost(5e6)),
     ]
 }
 

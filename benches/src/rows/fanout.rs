@@ -19,8 +19,8 @@ pub fn rows() -> Vec<Row> {
         .cell("conduit frames", four::<Frames>)
         .cell("ringfire", four::<Ringfire>)
         .cell("iceoryx2", four::<Iceoryx2>)
-        .target("conduit words", "lost", None, AtMost(0.0))
-        .target("conduit words", "rate", "bare ring", AtLeast(0.85)),
+        .target("conduit words", "lost", &[], AtMost(0.0))
+        .target("conduit words", "rate", &["bare ring"], AtLeast(0.85)),
     ]
 }
 

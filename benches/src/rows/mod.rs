@@ -47,11 +47,11 @@ pub struct Cell {
     pub run: fn(&Context) -> Outcome,
 }
 
-/// What Conduit's figure has to be: a limit by itself, or a ratio to a peer's figure of the same key.
+/// What Conduit's figure has to be: a limit by itself, or a ratio to the best of some peers' figures of the same key.
 pub struct Target {
     pub who: &'static str,
     pub key: &'static str,
-    pub against: Option<&'static str>,
+    pub against: &'static [&'static str],
     pub limit: Limit,
 }
 
@@ -86,10 +86,9 @@ impl Row {
         mut self,
         who: &'static str,
         key: &'static str,
-        against: impl Into<Option<&'static str>>,
+        against: &'static [&'static str],
         limit: Limit,
     ) -> Self {
-        let against = against.into();
         self.targets.push(Target { who, key, against, limit });
         self
     }

@@ -36,16 +36,16 @@ pub fn rows() -> Vec<Row> {
             .cell("conduit words", opening::<8, 16, Words>)
             .cell("ringfire", opening::<8, 16, Ringfire>)
             .cell("iceoryx2", opening::<8, 16, Iceoryx2>)
-            .target("conduit words", "first", None, AtMost(1e6))
-            .target("conduit words", "files", None, AtMost(1.0))
-            .target("conduit words", "fds", None, AtMost(2.0)),
+            .target("conduit words", "first", &[], AtMost(1e6))
+            .target("conduit words", "files", &[], AtMost(1.0))
+            .target("conduit words", "fds", &[], AtMost(2.0)),
         open("opening, 256 x 3832 B", "as above, with as much payload as fits into a region of 1 MiB")
             .cell("conduit frames", opening::<479, 256, Frames>)
             .cell("ringfire", opening::<479, 256, Ringfire>)
             .cell("iceoryx2", opening::<479, 256, Iceoryx2>)
-            .target("conduit frames", "first", None, AtMost(1e6))
-            .target("conduit frames", "files", None, AtMost(1.0))
-            .target("conduit frames", "fds", None, AtMost(2.0)),
+            .target("conduit frames", "first", &[], AtMost(1e6))
+            .target("conduit frames", "files", &[], AtMost(1.0))
+            .target("conduit frames", "fds", &[], AtMost(2.0)),
         Row::new(
             "restart after kill -9",
             "from the first instruction of the publisher's successor to its first message at a subscriber that stayed; \
@@ -55,8 +55,8 @@ pub fn rows() -> Vec<Row> {
         .column("left", "files left", Count)
         .cell("conduit words", restart::<Words>)
         .cell("iceoryx2", restart::<Iceoryx2>)
-        .target("conduit words", "first", "iceoryx2", AtMost(0.3))
-        .target("conduit words", "left", None, AtMost(0.0)),
+        .target("conduit words", "first", &["iceoryx2"], AtMost(0.3))
+        .target("conduit words", "left", &[], AtMost(0.0)),
     ]
 }
 

@@ -37,8 +37,8 @@ fn row<const SUBSCRIBERS: usize>(name: &'static str) -> Row {
     .cell("conduit frames", publish::<SUBSCRIBERS, Frames>)
     .cell("ringfire", publish::<SUBSCRIBERS, Ringfire>)
     .cell("iceoryx2", publish::<SUBSCRIBERS, Iceoryx2>)
-    .target("conduit words", "p50", None, AtMost(5.0))
-    .target("conduit frames", "p50", None, AtMost(10.0))
+    .target("conduit words", "p50", &[], AtMost(5.0))
+    .target("conduit frames", "p50", &[], AtMost(10.0))
 }
 
 fn publish<const SUBSCRIBERS: usize, P: Peer<8>>(context: &Context) -> Outcome {

@@ -30,16 +30,16 @@ pub fn rows() -> Vec<Row> {
             .cell("conduit words", single::<7, Words>)
             .cell("ringfire", single::<7, Ringfire>)
             .cell("iceoryx2", single::<7, Iceoryx2>)
-            .target("conduit words", "lost", None, AtMost(0.0))
-            .target("conduit words", "rate", "bare ring", AtLeast(0.8))
-            .target("conduit words", "rate", "ringfire", AtLeast(2.0)),
+            .target("conduit words", "lost", &[], AtMost(0.0))
+            .target("conduit words", "rate", &["bare ring"], AtLeast(0.8))
+            .target("conduit words", "rate", &["ringfire"], AtLeast(2.0)),
         row("throughput 56 B, batches of 32")
             .cell("bare ring", batch::<7, Bare>)
             .cell("conduit words", batch::<7, Words>)
             .cell("ringfire", batch::<7, Ringfire>)
-            .target("conduit words", "lost", None, AtMost(0.0))
-            .target("conduit words", "rate", "bare ring", AtLeast(0.8))
-            .target("conduit words", "rate", "ringfire", AtLeast(2.0)),
+            .target("conduit words", "lost", &[], AtMost(0.0))
+            .target("conduit words", "rate", &["bare ring"], AtLeast(0.8))
+            .target("conduit words", "rate", &["ringfire"], AtLeast(2.0)),
         row("throughput 64 B, single calls")
             .cell("bare ring", single::<8, Bare>)
             .cell("bare ring, packed", single::<8, Packed>)
@@ -48,38 +48,38 @@ pub fn rows() -> Vec<Row> {
             .cell("ringfire", single::<8, Ringfire>)
             .cell("iceoryx2", single::<8, Iceoryx2>)
             .cell("seqpacket, blocking", single::<8, Socket>)
-            .target("conduit words", "lost", None, AtMost(0.0))
-            .target("conduit words", "rate", "bare ring", AtLeast(0.8))
-            .target("conduit words", "rate", "ringfire", AtLeast(2.0)),
+            .target("conduit words", "lost", &[], AtMost(0.0))
+            .target("conduit words", "rate", &["bare ring"], AtLeast(0.8))
+            .target("conduit words", "rate", &["ringfire"], AtLeast(2.0)),
         row("throughput 64 B, batches of 32")
             .cell("bare ring", batch::<8, Bare>)
             .cell("bare ring, packed", batch::<8, Packed>)
             .cell("conduit words", batch::<8, Words>)
             .cell("conduit frames", batch::<8, Frames>)
             .cell("ringfire", batch::<8, Ringfire>)
-            .target("conduit words", "lost", None, AtMost(0.0))
-            .target("conduit words", "rate", "bare ring", AtLeast(0.8))
-            .target("conduit words", "rate", "ringfire", AtLeast(2.0)),
+            .target("conduit words", "lost", &[], AtMost(0.0))
+            .target("conduit words", "rate", &["bare ring"], AtLeast(0.8))
+            .target("conduit words", "rate", &["ringfire"], AtLeast(2.0)),
         row("throughput 1 KiB")
             .cell("bare ring", single::<128, Bare>)
             .cell("conduit frames", single::<128, Frames>)
             .cell("ringfire", single::<128, Ringfire>)
             .cell("iceoryx2", single::<128, Iceoryx2>)
             .cell("seqpacket, blocking", single::<128, Socket>)
-            .target("conduit frames", "lost", None, AtMost(0.0))
-            .target("conduit frames", "rate", "bare ring", AtLeast(0.9)),
+            .target("conduit frames", "lost", &[], AtMost(0.0))
+            .target("conduit frames", "rate", &["bare ring"], AtLeast(0.9)),
         row("throughput 64 KiB")
             .cell("bare ring", single::<8192, Bare>)
             .cell("conduit frames", single::<8192, Frames>)
             .cell("iceoryx2", single::<8192, Iceoryx2>)
-            .target("conduit frames", "lost", None, AtMost(0.0))
-            .target("conduit frames", "rate", "bare ring", AtLeast(0.9)),
+            .target("conduit frames", "lost", &[], AtMost(0.0))
+            .target("conduit frames", "rate", &["bare ring"], AtLeast(0.9)),
         row("throughput 1 MiB")
             .cell("bare ring", single::<131072, Bare>)
             .cell("conduit frames", single::<131072, Frames>)
             .cell("iceoryx2", single::<131072, Iceoryx2>)
-            .target("conduit frames", "lost", None, AtMost(0.0))
-            .target("conduit frames", "rate", "bare ring", AtLeast(0.9)),
+            .target("conduit frames", "lost", &[], AtMost(0.0))
+            .target("conduit frames", "rate", &["bare ring"], AtLeast(0.9)),
     ]
 }
 

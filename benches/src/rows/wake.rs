@@ -43,9 +43,9 @@ pub fn rows() -> Vec<Row> {
         .cell("ringfire", woken::<1, Ringfire>)
         .cell("iceoryx2", woken::<1, Iceoryx2>)
         .cell("seqpacket", woken::<1, Socket>)
-        .target("conduit words", "lost", None, AtMost(0.0))
-        .target("conduit words", "p50", "futex word", AtMost(1.05))
-        .target("conduit words", "send", "ringfire", AtMost(1.1)),
+        .target("conduit words", "lost", &[], AtMost(0.0))
+        .target("conduit words", "p50", &["futex word"], AtMost(1.05))
+        .target("conduit words", "send", &["ringfire"], AtMost(1.1)),
         row("4 sleepers woken", "as above, with four subscribers asleep on core 1; the slowest of the four")
             .cell("futex word", woken::<4, Futex>)
             .cell("bare ring", woken::<4, Bare>)
@@ -53,8 +53,8 @@ pub fn rows() -> Vec<Row> {
             .cell("ringfire", woken::<4, Ringfire>)
             .cell("iceoryx2", woken::<4, Iceoryx2>)
             .cell("seqpacket", woken::<4, Socket>)
-            .target("conduit words", "lost", None, AtMost(0.0))
-            .target("conduit words", "p50", "bare ring", AtMost(1.1)),
+            .target("conduit words", "lost", &[], AtMost(0.0))
+            .target("conduit words", "p50", &["bare ring"], AtMost(1.1)),
     ];
     #[cfg(feature = "zenoh")]
     rows[0].also("zenoh", woken::<1, crate::peers::zenoh::Zenoh>);
