@@ -1,6 +1,7 @@
 //! Insert if absent: keys of 8 bytes into a set that holds 32,768.
 
-use super::super::{Context, Outcome, Row, Unit::*};
+use super::super::{Context, Limit::*, Outcome, Row, Unit::*};
+use super::leak;
 use super::timing::{BLOCK, burst, cost, two_threads};
 use dashmap::DashSet;
 use foldhash::fast::FixedState;
@@ -13,6 +14,8 @@ use std::sync::Mutex;
 /// Keys in the set.
 const LIVE: u64 = 1 << 15;
 
+const PEERS: &[&str] = &["Mutex<HashSet>", "dashmap", "scc HashIndex", "papaya"];
+
 pub fn rows() -> Vec<Row> {
     vec![
         Row::new(
@@ -22,10 +25,14 @@ pub fn rows() -> Vec<Row> {
         .column("duplicate", "duplicate", Time)
         .column("new", "new key", Time)
         .column("two", "duplicate, 2 threads, each", Time)
+        .cell("conduit", conduit)
         .cell("Mutex<HashSet>", measure::<Mutex<HashSet<u64, FixedState>>>)
         .cell("dashmap", measure::<DashSet<u64, FixedState>>)
         .cell("scc HashIndex", measure::<HashIndex<u64, (), FixedState>>)
-        .cell("papaya", measure::<papaya::HashSet<u64, FixedState>>),
+        .cell("papaya", measure::<papaya::HashSet<u64, FixedState>>)
+        .target("conduit", "duplicate", PEERS, AtMost(1.0))
+        .target("conduit", "new", PEERS, AtMost(0.3))
+        .target("conduit", "two", PEERS, AtMost(0.9)),
     ]
 }
 
@@ -72,6 +79,39 @@ fn measure<K: Keys>(context: &Context) -> Outcome {
                 keys.remove(key(number));
             }
             oldest.set(oldest.get() + BLOCK);
+        },
+    )?;
+    Ok(vec![("duplicate", one), ("new", new[0].1), ("two", two)])
+}
+
+/// Half of the keys in the generation before, half in the present one: 512 KiB, half full. New keys drive the old ones out by
+/// age.
+fn conduit(context: &Context) -> Outcome {
+    use conduit::dedup::{Insertion, KeySet};
+    let full = || {
+        let (keys, mut ager) = leak(KeySet::<8192>::new(1)).split().expect("the first split");
+        for number in 0..LIVE {
+            if number == LIVE / 2 {
+                ager.advance();
+            }
+            assert_eq!(keys.insert(key(number)), Insertion::New, "keys differ");
+        }
+        (keys, ager)
+    };
+    let (keys, mut ager) = full();
+    let duplicate = |mut state: u64| move |_| assert_eq!(black_box(keys.insert(any(&mut state))), Insertion::Duplicate);
+    let one = cost(context, duplicate(1))?[0].1;
+    let two = two_threads(context, |index| duplicate(index as u64))?;
+    ager.advance();
+    let inserted = Cell::new(0);
+    let new = burst(
+        context,
+        |number| assert_eq!(black_box(keys.insert(key(LIVE + number))), Insertion::New),
+        || {
+            inserted.set(inserted.get() + BLOCK);
+            if inserted.get() % (LIVE / 2) == 0 {
+                ager.advance();
+            }
         },
     )?;
     Ok(vec![("duplicate", one), ("new", new[0].1), ("two", two)])

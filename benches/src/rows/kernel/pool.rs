@@ -1,6 +1,7 @@
 //! An object of 256 bytes taken from a pool, written to and given back. Pools that move what they lend hold it in a box.
 
-use super::super::{Context, Outcome, Row, Unit::*};
+use super::super::{Context, Limit::*, Outcome, Row, Unit::*};
+use super::leak;
 use super::timing::{cost, two_threads};
 use crossbeam_queue::ArrayQueue;
 use lockfree_object_pool::{LinearObjectPool, SpinLockObjectPool};
@@ -14,17 +15,29 @@ const OBJECTS: usize = 64;
 type Object = [u64; 32];
 const BLANK: Object = [0; 32];
 
+/// All that are no allocator.
+const POOLS: &[&str] = &[
+    "opool",
+    "lockfree-object-pool, linear",
+    "lockfree-object-pool, spin lock",
+    "object-pool",
+    "crossbeam ArrayQueue",
+];
+
 pub fn rows() -> Vec<Row> {
     vec![
         Row::new("pool 256 B", "an object taken, its first word written, and given back")
             .column("one", "1 thread", Time)
             .column("two", "2 threads, each", Time)
+            .cell("conduit", conduit)
             .cell("opool", opool)
             .cell("lockfree-object-pool, linear", linear)
             .cell("lockfree-object-pool, spin lock", spin_lock)
             .cell("object-pool", object_pool)
             .cell("crossbeam ArrayQueue", array_queue)
-            .cell("malloc", malloc),
+            .cell("malloc", malloc)
+            .target("conduit", "one", POOLS, AtMost(0.75))
+            .target("conduit", "two", &["malloc"], AtMost(1.0)),
     ]
 }
 
@@ -38,6 +51,22 @@ fn touch(object: &mut Object, number: u64) {
 fn measure(context: &Context, take_and_give: impl Fn(u64) + Sync) -> Outcome {
     let one = cost(context, &take_and_give)?[0].1;
     let two = two_threads(context, |_| &take_and_give)?;
+    Ok(vec![("one", one), ("two", two)])
+}
+
+fn conduit(context: &Context) -> Outcome {
+    let pool = leak(conduit::pool::Pool::<[MaybeUninit<u64>; 32], 2, { OBJECTS / 2 }>::new());
+    let take_and_give = |_| {
+        let mut magazine = pool.magazine();
+        move |number| {
+            // As uninitialised as what the others give out.
+            let mut object = magazine.acquire([const { MaybeUninit::uninit() }; 32]).expect("an object");
+            object[0].write(number);
+            black_box(&mut *object);
+        }
+    };
+    let one = cost(context, take_and_give(0))?[0].1;
+    let two = two_threads(context, take_and_give)?;
     Ok(vec![("one", one), ("two", two)])
 }
 
