@@ -20,14 +20,23 @@
 //! | each message, to one place | one | one | [`spsc`] |
 //! | each message, to one place | any number | one | [`mpsc`] |
 //! | each message, to all, the slow lose some and know how many | one | up to 64 | [`ring`] |
+//! | records of any length, in place | one | one | [`records`] |
+//! | events by priority, what is urgent first | any number | one or two | [`lanes`] |
 //!
-//! What is shared instead of sent goes into a [`lock`].
+//! | to | use |
+//! |---|---|
+//! | put events somewhere and pass on 16 bytes | [`pool`] |
+//! | know what was seen before: by number within a producer, or by key | [`dedup`] |
+//! | say what is still taken when a lane fills up; pure | [`backpressure`] |
+//! | speak over a wire: frames and what became of them; pure, with bytes and time handed in | [`frame`], [`ack`] |
+//! | share a value instead of sending it | [`lock`] |
 //!
-//! [`frame`] and [`ack`] are what goes over a wire, [`backpressure`] says what is still taken when a lane fills up: pure, with
-//! bytes and time handed in.
+//! Nothing of it allocates, blocks or makes a system call. A full queue or pool is an answer, and what was to go in comes back
+//! with it.
 //!
-//! Processors without compare-and-swap (Cortex-M0, RISC-V without the A extension) have no [`mpsc`], no `FrameRing`, no
-//! `EventCount`, and of [`lock`] only the flag. With the feature `portable-atomic` they have: each read-modify-write is a
+//! Processors without compare-and-swap (Cortex-M0, RISC-V without the A extension) have no [`mpsc`], [`lanes`] and [`pool`],
+//! no `FrameRing`, no `EventCount`, and of [`lock`] only the flag; those without 64-bit atomics have no `KeySet`. With the
+//! feature `portable-atomic` they have: each read-modify-write is a
 //! critical section then, or runs with interrupts disabled, as the final binary chooses by that crate's own features,
 //! `critical-section` and `unsafe-assume-single-core`. Elsewhere, and for the rest of the kernel, it changes nothing.
 //!
