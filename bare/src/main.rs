@@ -9,11 +9,12 @@ mod memory;
 use core::arch::{asm, global_asm};
 
 use conduit::frame::{self, Decoded, Event, Flags};
+use conduit::pool::Pool;
 use conduit::ring::{Start, WordRing};
-use conduit::{mpsc, seqlock, spsc};
+use conduit::{dedup, mpsc, records, seqlock, spsc};
 
 /// In the order of their numbers, from 1. `true`: it went as it should. The argument is added to a message.
-const USES: [fn(u8) -> bool; 5] = [ring, one_to_one, many_to_one, latest, wire];
+const USES: [fn(u8) -> bool; 8] = [ring, one_to_one, many_to_one, latest, wire, any_length, places, seen];
 
 fn ring(change: u8) -> bool {
     static RING: WordRing<[u32; 3], 4> = WordRing::new();
@@ -75,6 +76,33 @@ fn wire(change: u8) -> bool {
         Ok(Decoded::Frame { header, body, len: used }) => used == len && header.event(body) == Ok(event),
         _ => false,
     }
+}
+
+fn any_length(change: u8) -> bool {
+    static RING: records::Ring<8> = records::Ring::starting_at(u64::MAX - 1);
+    let Some((mut producer, mut consumer)) = RING.split() else { return false };
+    let mut out = [0; 16];
+    (1..20).all(|n| {
+        let len = usize::from(n) % 15;
+        producer.push(&[n + change; 16][..len]).is_ok()
+            && consumer.pop(&mut out) == Ok(len)
+            && out[..len].iter().all(|&byte| byte == n)
+    }) && consumer.pop(&mut out) == Err(records::ReadError::Empty)
+}
+
+fn places(change: u8) -> bool {
+    static POOL: Pool<[u8; 8], 2, 1> = Pool::new();
+    let mut magazine = POOL.magazine();
+    let (one, other) = (magazine.acquire([1 + change; 8]), magazine.acquire([2; 8]));
+    let none = magazine.acquire([3; 8]).err() == Some([3; 8]);
+    let (Ok(one), Ok(other)) = (one, other) else { return false };
+    none && *one == [1; 8] && other.into_inner() == [2; 8] && POOL.free() == 1
+}
+
+fn seen(change: u8) -> bool {
+    let mut window = dedup::Window::new();
+    window.record(7 + u64::from(change));
+    window.look(7) == dedup::Seen::Duplicate && window.look(6) == dedup::Seen::New
 }
 
 // Where a program begins: the stack pointer points to the number of its arguments, its name included.

@@ -6,9 +6,11 @@
 //!
 //! A module for each kind of thing that is raced; its `run` panics where a message is wrong, or the threads hardly meet.
 
+mod events;
 mod locks;
 mod planted;
 mod queues;
+mod records;
 mod rings;
 mod threads;
 
@@ -18,5 +20,7 @@ fn main() {
     }
     rings::run();
     queues::run();
+    records::run();
+    events::run();
     locks::run();
 }

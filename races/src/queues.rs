@@ -129,7 +129,7 @@ fn many_to_one() {
 }
 
 /// Each end waited for the other now and then: so they ran at the same time.
-fn met(what: &str, received: u64, full: &Patience, empty: &Patience) {
+pub fn met(what: &str, received: u64, full: &Patience, empty: &Patience) {
     let (full, empty) = (full.waits(), empty.waits());
     println!("{what}: {received} received; {full} times full, {empty} times empty");
     assert!(full + empty > rounds() / 1000, "{what}: the threads hardly met");

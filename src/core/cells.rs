@@ -198,17 +198,18 @@ pub(crate) use const_fn;
 /// Stores `bytes` (Relaxed), no more than the words hold, and zeros behind them.
 #[inline(always)]
 pub(crate) fn store_bytes<W: Word>(words: &[W], bytes: &[u8]) {
+    // Nothing in here can panic: interrupt handlers store records whose length is known at run time only.
     let width = W::BYTES;
-    let (whole, rest) = words.split_at(bytes.len() / width);
+    let (whole, rest) = words.split_at_checked(bytes.len() / width).unwrap_or((words, &[]));
     for (k, word) in whole.iter().enumerate() {
         // SAFETY: word k lies within `bytes`, as k < len / width.
         let value = unsafe { W::read_bytes(bytes.as_ptr().add(k * width)) };
         word.store(value, Ordering::Relaxed);
     }
-    let mut tail = &bytes[whole.len() * width..];
+    let mut tail = bytes.get(whole.len() * width..).unwrap_or(&[]);
     for word in rest {
         let mut last = [0u8; 8];
-        last[..tail.len()].copy_from_slice(tail);
+        last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
         tail = &[];
         // SAFETY: the array holds the widest word.
         word.store(unsafe { W::read_bytes(last.as_ptr()) }, Ordering::Relaxed);

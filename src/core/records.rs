@@ -244,11 +244,13 @@ impl<M: Memory> Producer<M> {
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<(), WriteError> {
         let place = self.find(record.len())?;
-        let words = size::<M::Word>(record.len()) - 1;
+        let end = place.at + size::<M::Word>(record.len());
         #[cfg(loom)]
-        (place.at..=place.at + words).for_each(|word| self.memory.guard(word).with_mut(|_| ()));
-        store_bytes(&self.memory.words()[place.at + 1..][..words], record);
-        self.announce(place, record.len());
+        (place.at..end).for_each(|word| self.memory.guard(word).with_mut(|_| ()));
+        // SAFETY: a place was found for the record, so it ends before the ring does.
+        store_bytes(unsafe { self.memory.words().get_unchecked(place.at + 1..end) }, record);
+        // SAFETY: the place was found for as many bytes.
+        unsafe { self.announce(place, record.len()) };
         Ok(())
     }
 
@@ -295,23 +297,31 @@ impl<M: Memory> Producer<M> {
         Ok(())
     }
 
-    /// Says that a record of `len` bytes is there, in a place that was found for as many or more.
+    /// Says that a record of `len` bytes is there.
+    ///
+    /// # Safety
+    ///
+    /// Its place was found for as many or more, since the last call.
     #[inline]
-    fn announce(&mut self, place: Place, len: usize) {
+    unsafe fn announce(&mut self, place: Place, len: usize) {
         let words = self.memory.words();
         let size = size::<M::Word>(len);
         let next = if place.at + size == words.len() { 0 } else { place.at + size };
         #[cfg(loom)]
         self.memory.guard(next).with_mut(|_| ());
+        // SAFETY: a place that was found ends no later than the ring, `next` is 0 where it ends there, and `at` is below the
+        // number of words.
+        let (next_word, record_word, first_word) =
+            unsafe { (words.get_unchecked(next), words.get_unchecked(place.at), words.get_unchecked(self.at)) };
         // Before the record, so that the consumer finds nothing behind it until there is something.
-        words[next].store(NOTHING, Ordering::Relaxed);
+        next_word.store(NOTHING, Ordering::Relaxed);
         let record = (len as u64) << 1 | RECORD;
         // Release: pairs with the consumer's Acquire load, so that it finds the record and what was stored before.
         if place.skipped == 0 {
-            words[place.at].store(record, Ordering::Release);
+            record_word.store(record, Ordering::Release);
         } else {
-            words[place.at].store(record, Ordering::Relaxed);
-            words[self.at].store(SKIP, Ordering::Release);
+            record_word.store(record, Ordering::Relaxed);
+            first_word.store(SKIP, Ordering::Release);
         }
         self.tail = self.tail.wrapping_add((place.skipped + size) as u64);
         self.at = next;
@@ -367,26 +377,34 @@ impl<M: Memory> Consumer<M> {
     /// [`ReadError`]: nothing was taken.
     #[inline]
     pub fn pop(&mut self, into: &mut [u8]) -> Result<usize, ReadError> {
-        let found = self.find(self.at)?;
+        // SAFETY: `at` is below the number of words.
+        let found = unsafe { self.find(self.at) }?;
         let Some(into) = into.get_mut(..found.len) else { return Err(ReadError::TooLong { len: found.len }) };
         #[cfg(loom)]
         (found.at..=found.at + into.len() / M::Word::BYTES).for_each(|word| self.memory.guard(word).with(|_| ()));
-        // SAFETY: it is writable for its length.
-        unsafe { load_bytes(&self.memory.words()[found.at + 1..], into.as_mut_ptr(), into.len()) };
+        let end = found.at + size::<M::Word>(into.len());
+        // SAFETY: a record that was found ends before the ring does, and `into` is writable for its length.
+        unsafe { load_bytes(self.memory.words().get_unchecked(found.at + 1..end), into.as_mut_ptr(), into.len()) };
         self.release(found);
         Ok(found.len)
     }
 
     /// Looks for a record behind the word at `at`.
+    ///
+    /// # Safety
+    ///
+    /// `at` is below the number of words.
     #[inline]
-    fn find(&self, at: usize) -> Result<Found, ReadError> {
+    unsafe fn find(&self, at: usize) -> Result<Found, ReadError> {
         let words = self.memory.words();
+        // SAFETY: says the caller, and a ring has 8 words.
+        let (word, first) = unsafe { (words.get_unchecked(at), words.get_unchecked(0)) };
         // Acquire: pairs with the producer's Release store behind the record.
-        let mut word = words[at].load(Ordering::Acquire);
+        let mut word = word.load(Ordering::Acquire);
         let mut found = Found { at, len: 0, words: 0 };
         if word == SKIP {
             found = Found { at: 0, len: 0, words: words.len() - at };
-            word = words[0].load(Ordering::Relaxed);
+            word = first.load(Ordering::Relaxed);
             if word & RECORD == 0 {
                 return Err(ReadError::Corrupt);
             }
@@ -404,7 +422,7 @@ impl<M: Memory> Consumer<M> {
         if size > words.len() - found.at { Err(ReadError::Corrupt) } else { Ok(found) }
     }
 
-    /// Where the record behind one that was found has its word.
+    /// Where the record behind one that was found has its word: below the number of words.
     #[inline(always)]
     fn behind(&self, found: Found) -> usize {
         let end = found.at + size::<M::Word>(found.len);

@@ -3,8 +3,10 @@
 //! A call that is counted is a function of its own, made by [`counted!`], and has a row of its name in the table. To add one,
 //! write it there, have `main` get to it, with values that the optimiser knows nothing of, and run `check --record`.
 
+mod events;
 mod memory;
 mod queues;
+mod records;
 mod rings;
 mod shared;
 mod wire;
@@ -40,8 +42,12 @@ fn main() {
     queues::mpsc();
     rings::words();
     rings::frames();
+    records::run();
     shared::seqlock();
     shared::locks();
+    events::pool();
+    events::dedup();
+    events::lanes();
     wire::frames();
     wire::acks();
 }

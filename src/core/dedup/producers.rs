@@ -41,6 +41,12 @@ pub struct Producers<const N: usize> {
 /// The number of an entry, counted from 1; 0 for none, so that an empty table is all zeros.
 type Link = u32;
 
+/// Where a link's entry stands; nowhere, if it is 0. So a look at an entry needs no way to panic.
+#[inline(always)]
+const fn index(link: Link) -> usize {
+    (link as usize).wrapping_sub(1)
+}
+
 #[derive(Debug)]
 struct Entry {
     id: ProducerId,
@@ -63,13 +69,9 @@ impl<const N: usize> Producers<N> {
     /// Whether `producer` sent `sequence` before, and it was recorded. Sequence 0 is none, and always new.
     #[inline]
     pub fn look(&mut self, producer: &ProducerId, sequence: u64) -> Seen {
-        match self.find(producer) {
-            0 => Seen::New,
-            found => {
-                self.touch(found);
-                self.entry(found).window.look(sequence)
-            }
-        }
+        let found = self.find(producer);
+        self.touch(found);
+        self.entry(found).map_or(Seen::New, |entry| entry.window.look(sequence))
     }
 
     /// Records `sequence`, if it is one.
@@ -85,15 +87,14 @@ impl<const N: usize> Producers<N> {
                 found
             }
         };
-        self.entry(found).window.record(sequence);
+        if let Some(entry) = self.entry(found) {
+            entry.window.record(sequence);
+        }
     }
 
     /// The newest sequence of a producer that was recorded; 0 if there is none: what it has to go on behind.
     pub fn newest(&self, producer: &ProducerId) -> u64 {
-        match self.find(producer) {
-            0 => 0,
-            found => self.entries[found as usize - 1].window.newest(),
-        }
+        self.entries.get(index(self.find(producer))).map_or(0, |entry| entry.window.newest())
     }
 
     /// How many producers are known.
@@ -112,21 +113,24 @@ impl<const N: usize> Producers<N> {
     }
 
     #[inline(always)]
-    fn entry(&mut self, link: Link) -> &mut Entry {
-        &mut self.entries[link as usize - 1]
+    fn entry(&mut self, link: Link) -> Option<&mut Entry> {
+        self.entries.get_mut(index(link))
     }
 
-    /// The chain that a producer is in, if it is in any.
+    /// The chain that a producer is in, if it is in any: below `N`.
+    #[inline(always)]
     fn chain(&self, producer: &ProducerId) -> usize {
         // Scaled down instead of divided.
-        ((u128::from(hash(self.seed, producer)) * N as u128) >> 64) as usize
+        let chain = ((u128::from(hash(self.seed, producer)) * N as u128) >> 64) as usize;
+        // SAFETY: less than 2^64 times `N`, divided by 2^64, is less than `N`.
+        unsafe { ::core::hint::assert_unchecked(chain < N) };
+        chain
     }
 
     /// The entry of a producer, or 0.
     fn find(&self, producer: &ProducerId) -> Link {
         let mut link = self.chains[self.chain(producer)];
-        while link != 0 {
-            let entry = &self.entries[link as usize - 1];
+        while let Some(entry) = self.entries.get(index(link)) {
             if entry.id == *producer {
                 break;
             }
@@ -150,53 +154,59 @@ impl<const N: usize> Producers<N> {
         };
         let chain = self.chain(producer);
         let next = ::core::mem::replace(&mut self.chains[chain], link);
-        *self.entry(link) = Entry { id: *producer, window: Window::new(), next, later: 0, earlier: 0 };
+        if let Some(entry) = self.entry(link) {
+            *entry = Entry { id: *producer, window: Window::new(), next, later: 0, earlier: 0 };
+        }
         self.enter_list(link);
         link
     }
 
     fn leave_chain(&mut self, link: Link) {
-        let Entry { id, next, .. } = *self.entry(link);
+        let Some(&mut Entry { id, next, .. }) = self.entry(link) else { return };
         let chain = self.chain(&id);
         let mut at = self.chains[chain];
         if at == link {
             self.chains[chain] = next;
             return;
         }
-        while self.entry(at).next != link {
-            at = self.entry(at).next;
+        while let Some(entry) = self.entry(at) {
+            if entry.next == link {
+                entry.next = next;
+                return;
+            }
+            at = entry.next;
         }
-        self.entry(at).next = next;
     }
 
-    /// Makes an entry the latest.
+    /// Makes an entry the latest, if it is one.
     #[inline]
     fn touch(&mut self, link: Link) {
-        if self.latest != link {
+        if link != 0 && self.latest != link {
             self.leave_list(link);
             self.enter_list(link);
         }
     }
 
     fn leave_list(&mut self, link: Link) {
-        let Entry { later, earlier, .. } = *self.entry(link);
-        match later {
-            0 => self.latest = earlier,
-            later => self.entry(later).earlier = earlier,
+        let Some(&mut Entry { later, earlier, .. }) = self.entry(link) else { return };
+        match self.entry(later) {
+            None => self.latest = earlier,
+            Some(entry) => entry.earlier = earlier,
         }
-        match earlier {
-            0 => self.oldest = later,
-            earlier => self.entry(earlier).later = later,
+        match self.entry(earlier) {
+            None => self.oldest = later,
+            Some(entry) => entry.later = later,
         }
     }
 
     fn enter_list(&mut self, link: Link) {
         let earlier = ::core::mem::replace(&mut self.latest, link);
-        match earlier {
-            0 => self.oldest = link,
-            earlier => self.entry(earlier).later = link,
+        match self.entry(earlier) {
+            None => self.oldest = link,
+            Some(entry) => entry.later = link,
         }
-        let entry = self.entry(link);
-        (entry.later, entry.earlier) = (0, earlier);
+        if let Some(entry) = self.entry(link) {
+            (entry.later, entry.earlier) = (0, earlier);
+        }
     }
 }

@@ -39,7 +39,8 @@ impl<M: Memory> WriteGrant<'_, M> {
     #[inline]
     pub fn commit(self, len: usize) {
         assert!(len <= self.len, "more than was granted");
-        self.producer.announce(self.place, len);
+        // SAFETY: the place was found for this grant, which borrows the producer, for as many bytes or more.
+        unsafe { self.producer.announce(self.place, len) };
     }
 }
 
@@ -64,7 +65,7 @@ impl<M: Memory> DerefMut for WriteGrant<'_, M> {
 /// have, lie within the words; they are initialised, as all words are, and may be written, as atomics may.
 #[inline(always)]
 fn bytes<M: Memory>(memory: &M, at: usize) -> *mut u8 {
-    memory.words()[at + 1..].as_ptr().cast_mut().cast()
+    memory.words().as_ptr().wrapping_add(at + 1).cast_mut().cast()
 }
 
 /// A record, to be read in place. Dropped, it takes nothing: the record is there for the next call.
@@ -84,7 +85,8 @@ impl<M: Memory> Consumer<M> {
     /// [`ReadError`].
     #[inline]
     pub fn read(&mut self) -> Result<Record<'_, M>, ReadError> {
-        let found = self.find(self.at)?;
+        // SAFETY: `at` is below the number of words.
+        let found = unsafe { self.find(self.at) }?;
         Ok(Record { consumer: self, found })
     }
 
@@ -99,7 +101,8 @@ impl<M: Memory> Consumer<M> {
     pub fn read_batch(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> Result<usize, ReadError> {
         let mut batch = Taken { at: self.at, head: self.head, consumer: self };
         for taken in 0..limit {
-            let found = match batch.consumer.find(batch.at) {
+            // SAFETY: `at` is the consumer's or lies behind a record, below the number of words.
+            let found = match unsafe { batch.consumer.find(batch.at) } {
                 Ok(found) => found,
                 Err(ReadError::Corrupt) if taken == 0 => return Err(ReadError::Corrupt),
                 Err(_) => return Ok(taken),

@@ -150,7 +150,7 @@ impl<M: FrameMemory> FrameWriter<M> {
     /// # Safety
     ///
     /// A slot is claimed, and its payload has `length` bytes.
-    #[cfg(all(not(loom), target_has_atomic = "32"))]
+    #[cfg(all(not(loom), any(target_has_atomic = "ptr", feature = "portable-atomic")))]
     #[inline]
     pub(super) unsafe fn commit_claimed(&mut self, length: usize, timestamp: u64) -> u64 {
         // SAFETY: says the caller.

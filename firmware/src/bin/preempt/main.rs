@@ -11,12 +11,15 @@
 #![no_std]
 #![no_main]
 
-#[cfg(target_has_atomic = "32")]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 mod frames;
 mod interrupts;
-#[cfg(target_has_atomic = "ptr")]
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 mod mpsc;
 mod oracle;
+#[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
+mod pool;
+mod records;
 mod rings;
 mod seqlock;
 mod spsc;
@@ -26,12 +29,15 @@ use cortex_m_semihosting::{debug, hprintln};
 #[cortex_m_rt::entry]
 fn main() -> ! {
     rings::run();
-    #[cfg(target_has_atomic = "32")]
+    #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
     frames::run();
     spsc::run();
+    records::run();
     seqlock::run();
-    #[cfg(target_has_atomic = "ptr")]
+    #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
     mpsc::run();
+    #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
+    pool::run();
     hprintln!("ok");
     debug::exit(debug::EXIT_SUCCESS);
     unreachable!("the emulator is gone");

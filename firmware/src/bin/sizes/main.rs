@@ -17,13 +17,19 @@ macro_rules! operations {
     };
 }
 
+mod dedup;
 mod frame;
 #[cfg(target_has_atomic = "32")]
 mod frames;
 #[cfg(target_has_atomic = "ptr")]
+mod lanes;
+#[cfg(target_has_atomic = "ptr")]
 mod mpsc;
 #[cfg(feature = "planted")]
 mod planted;
+#[cfg(target_has_atomic = "ptr")]
+mod pool;
+mod records;
 mod seqlock;
 mod spsc;
 mod words;
@@ -38,10 +44,16 @@ extern "C" fn operations() {
     keep(spsc::OPERATIONS);
     keep(seqlock::OPERATIONS);
     keep(frame::OPERATIONS);
+    keep(records::OPERATIONS);
+    keep(dedup::OPERATIONS);
     #[cfg(target_has_atomic = "32")]
     keep(frames::OPERATIONS);
     #[cfg(target_has_atomic = "ptr")]
     keep(mpsc::OPERATIONS);
+    #[cfg(target_has_atomic = "ptr")]
+    keep(pool::OPERATIONS);
+    #[cfg(target_has_atomic = "ptr")]
+    keep(lanes::OPERATIONS);
     #[cfg(feature = "planted")]
     keep(planted::OPERATIONS);
 }
