@@ -22,7 +22,7 @@ pub fn run() {
 
 /// Two producers take places, another thread gives them back, by either way.
 fn pool() {
-    let pool = Pool::<Event, 3, 2>::new();
+    let pool = Pool::<Event, 1, 6>::new();
     let queue = mpsc::Queue::<_, 8>::new();
     let (producer, mut consumer) = queue.split().expect("split once");
     let mut streams = [Stream::default(), Stream::default()];
@@ -59,51 +59,51 @@ fn pool() {
     }
 }
 
-/// Two threads insert the same keys, close to each other, and a third one lets them age. Each is new to one of the two, as the
-/// generation does not advance twice from the one's call to the other's.
+/// Two threads insert each key at the same time, or nearly so, and one of them lets keys age before. Each is new to one of the
+/// two, as the generation advances at most once while they are at it.
 fn keys() {
-    /// How far one may be ahead of the other.
-    const AHEAD: u64 = 64;
-    /// How many keys go between two advances: so many that while a key is between the two, there is at most one.
-    const GENERATION: u64 = 2 * AHEAD;
-    static SEEN: KeySet<256> = KeySet::new(7);
+    static SEEN: KeySet<8> = KeySet::new(7);
     let (keys, mut ager) = SEEN.split().expect("split once");
-    // Relaxed on purpose: they order nothing. How many keys each has inserted, and how often the generation advanced.
+    // How many keys each has inserted. Relaxed on purpose: it orders nothing.
     let done = [const { AtomicU64::new(0) }; 2];
-    let advanced = AtomicU64::new(0);
     let mut new = [vec![], vec![]];
-    let insert = |who: usize, new: &mut Vec<u64>| {
+    let insert = |who: usize, new: &mut Vec<u64>, before: &mut dyn FnMut(u64)| {
         let mut patience = Patience::default();
         for n in 0..rounds() {
+            let mut looks = 0;
+            while done[1 - who].load(Ordering::Relaxed) < n {
+                looks += 1;
+                // Seldom, so that both go on at the same time.
+                if looks % 1024 == 0 {
+                    patience.saw(false);
+                }
+            }
+            patience.saw(true);
+            before(n);
             if keys.insert(n) == Insertion::New {
                 new.push(n);
             }
             done[who].store(n + 1, Ordering::Relaxed);
-            while n >= done[1 - who].load(Ordering::Relaxed) + AHEAD
-                || n >= (advanced.load(Ordering::Relaxed) + 1) * GENERATION + AHEAD
-            {
-                patience.saw(false);
-            }
-            patience.saw(true);
         }
     };
+    let mut generations = 1;
     let [one, other] = &mut new;
-    threads(&mut [&mut || insert(0, one), &mut || insert(1, other), &mut || {
-        // When the slower of the two has come that far; the faster one waits for it.
-        let mut patience = Patience::default();
-        for epoch in 1..=rounds() / GENERATION {
-            while done.iter().any(|done| done.load(Ordering::Relaxed) < epoch * GENERATION) {
-                patience.saw(false);
-            }
-            patience.saw(true);
-            ager.advance();
-            advanced.store(epoch, Ordering::Relaxed);
-        }
-    }]);
+    threads(&mut [
+        &mut || {
+            insert(0, one, &mut |n| {
+                if n.is_multiple_of(4) {
+                    ager.advance();
+                    generations += 1;
+                }
+            });
+        },
+        // Now a little earlier than the other and now a little later.
+        &mut || insert(1, other, &mut |n| (0..n % 32).for_each(|_| std::hint::spin_loop())),
+    ]);
     let [one, other] = &new;
     let mut all: Vec<u64> = one.iter().chain(other).copied().collect();
     all.sort_unstable();
-    println!("keys: {} and {} new, {} generations", one.len(), other.len(), advanced.into_inner() + 1);
+    println!("keys: {} and {} new, {generations} generations", one.len(), other.len());
     assert!(all.iter().copied().eq(0..rounds()), "keys: each is new to one of the two");
     assert_eq!(keys.refused(), 0, "keys: there is room");
     assert!(one.len().min(other.len()) as u64 > rounds() / 1000, "keys: the threads hardly met");
