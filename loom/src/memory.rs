@@ -395,6 +395,8 @@ fn spend() -> bool {
     left > 0
 }
 
+impl crate::core::atomic::sealed::Sealed for DyingWord {}
+
 impl Word for DyingWord {
     const BITS: u32 = 64;
     fn new(value: u64) -> Self {

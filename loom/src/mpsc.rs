@@ -99,3 +99,20 @@ fn a_full_queue_takes_nothing_and_has_room_again_for_what_was_taken() {
         drop(unsafe { Box::from_raw(std::ptr::from_ref(queue).cast_mut()) });
     });
 }
+
+#[test]
+fn nobody_is_told_of_more_than_there_was() {
+    model(2, || {
+        let queue: &'static Queue<usize, 2> = Box::leak(Box::new(Queue::new()));
+        let (producer, mut consumer) = queue.split().unwrap();
+        let moving = thread::spawn(move || {
+            producer.push(0).unwrap();
+            assert_eq!(consumer.pop(), Some(0));
+        });
+        assert!(producer.len() <= 1);
+        moving.join().unwrap();
+        assert!(producer.is_empty());
+        // SAFETY: both ends are used no more.
+        drop(unsafe { Box::from_raw(std::ptr::from_ref(queue).cast_mut()) });
+    });
+}

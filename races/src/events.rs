@@ -138,7 +138,7 @@ fn lanes() {
         },
         &mut || {
             for n in 0..rounds() {
-                while beside.push_transactional([n, n, n, n, n, n, n, 3]).is_err() {
+                while beside.to_transactional([n, n, n, n, n, n, n, 3]).is_err() {
                     others_full.saw(false);
                 }
                 others_full.saw(true);

@@ -39,12 +39,17 @@ pub fn settle() {
     fence(Ordering::SeqCst);
 }
 
+/// Only these types are words: the kernel counts on what they are.
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
 /// An atomic word that the two ends of a ring share.
 ///
 /// Values travel as `u64`; a narrower word stores the low bits and loads them zero-extended, and whoever
 /// reads a counter extends it again ([`Word::extend`]). Shared memory uses [`AtomicU64`] on every
 /// architecture, a ring within one program the native word.
-pub trait Word: Send + Sync + Sized {
+pub trait Word: sealed::Sealed + Send + Sync + Sized {
     /// Width in bits: 32 or 64.
     const BITS: u32;
     /// Width in bytes.
@@ -121,6 +126,7 @@ pub trait Rmw: Word {
 
 macro_rules! word {
     ($atomic:ty, $int:ident) => {
+        impl crate::core::atomic::sealed::Sealed for $atomic {}
         impl Word for $atomic {
             const BITS: u32 = $int::BITS;
 

@@ -8,7 +8,7 @@
 //! Both are bounded, and say what that costs: a producer that is forgotten is counted, and a key for which there is no room
 //! is refused, never silently let through.
 //!
-//! Looking leaves no trace. Record an event only when it was accepted or kept: what was refused may come again, and is no
+//! Looking records nothing. Record an event only when it was accepted or kept: what was refused may come again, and is no
 //! duplicate then.
 
 #[cfg(any(loom, target_has_atomic = "64"))]

@@ -28,6 +28,7 @@ pub use drain::{Drain, LowerLanes, Weights};
 
 /// Where an event waits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum Lane {
     /// What must not wait: critical and high priority.

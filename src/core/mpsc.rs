@@ -112,9 +112,10 @@ impl<T, const N: usize> Queue<T, N> {
 
     /// How many messages are in it or on their way into it, as far as can be told while others push and pop.
     fn len(&self) -> usize {
-        // The head first: read later, it might have passed the tail.
         let head = self.head.load(Ordering::Relaxed);
-        self.tail.load(Ordering::Relaxed).wrapping_sub(head).min(N)
+        let between = self.tail.load(Ordering::Relaxed).wrapping_sub(head);
+        // Nothing orders the two loads, so the head may be newer than the tail, and past it.
+        if between as isize > 0 { between.min(N) } else { 0 }
     }
 }
 

@@ -6,8 +6,8 @@
 //!
 //! Places stand in blocks, each with one word that has a bit for each free place. A producer has a [`Magazine`]: it takes all
 //! the free places of a block by one exchange and hands them out without looking at anything shared; giving back sets a bit
-//! by one read-modify-write. Producers begin at different blocks, so as long as there is enough they don't meet. Every call
-//! is wait-free, and nothing is ever linked or retried, so there is no ABA.
+//! by one read-modify-write. Producers begin at different blocks, so as long as there is enough they don't meet. Nothing is ever
+//! linked or retried, so there is no ABA, and every call is wait-free where the processor's exchange is.
 //!
 //! The price: what a magazine has taken, up to a block's worth, no other can have. Plan a block for each producer on top of
 //! what is needed at a time.
@@ -262,7 +262,7 @@ impl<T> Drop for Vacant<'_, T> {
 /// fn share<T: Sync>() {}
 /// share::<conduit::pool::Handle<'_, std::cell::Cell<u8>>>();
 /// ```
-#[derive(Debug)]
+#[must_use = "the value is dropped at once if its handle is"]
 pub struct Handle<'a, T> {
     /// The place, which holds a value until the handle is dropped.
     place: ManuallyDrop<Vacant<'a, T>>,
@@ -295,6 +295,12 @@ impl<T> DerefMut for Handle<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the place holds a value.
         unsafe { self.place.as_uninit().assume_init_mut() }
+    }
+}
+
+impl<T: ::core::fmt::Debug> ::core::fmt::Debug for Handle<'_, T> {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        (**self).fmt(f)
     }
 }
 

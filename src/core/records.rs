@@ -39,7 +39,10 @@ const RECORD: u64 = 1;
 /// # Safety
 ///
 /// Each call returns the same words, at least 8 and less than 2^28 of them, which stay where they are and are touched only
-/// by the ring's ends. Those of the ring are zero when the first end is made, and so is `head`.
+/// by the ring's ends. Those of the ring are zero when the first end is made, and `head` stays as it is until both are made.
+///
+/// An end in another program that is not trusted may break that: it can make the other one read and write nothing but
+/// these words, as long as only the calls that copy are used.
 pub unsafe trait Memory {
     /// What the ring is made of.
     type Word: Word;
@@ -56,6 +59,14 @@ pub unsafe trait Memory {
     #[cfg(loom)]
     fn guard(&self, word: usize) -> &Guarded<()>;
 }
+
+/// Memory whose ends can be trusted to keep to the protocol, so that records may be plain bytes to be read and written in place.
+///
+/// # Safety
+///
+/// Nobody touches the words but the ring's ends, and both of them are this crate's: within one program, or in programs that
+/// trust each other.
+pub unsafe trait TrustedMemory: Memory {}
 
 /// A ring within one program, of `WORDS` native words of 8 or 4 bytes.
 ///
@@ -78,7 +89,6 @@ pub unsafe trait Memory {
 /// assert_eq!(consumer.pop(&mut copy), Ok(42));
 /// assert_eq!(consumer.pop(&mut copy), Err(ReadError::Empty));
 /// ```
-#[derive(Debug)]
 pub struct Ring<const WORDS: usize> {
     head: CachePadded<Native>,
     words: CachePadded<[Native; WORDS]>,
@@ -116,13 +126,21 @@ impl<const WORDS: usize> Ring<WORDS> {
     }
 }
 
+/// Without the words, which may be lent.
+impl<const WORDS: usize> ::core::fmt::Debug for Ring<WORDS> {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Ring").field("words", &WORDS).field("head", &self.head.0).finish_non_exhaustive()
+    }
+}
+
 impl<const WORDS: usize> Default for Ring<WORDS> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-// SAFETY: words in one place, for the ring's ends alone; they are zero, and the checks of `starting_at` hold.
+// SAFETY: words in one place, for the ring's ends alone, which are made together; the words are zero then, and as many as
+// `starting_at` checks.
 unsafe impl<const WORDS: usize> Memory for &Ring<WORDS> {
     type Word = Native;
     fn words(&self) -> &[Native] {
@@ -137,8 +155,12 @@ unsafe impl<const WORDS: usize> Memory for &Ring<WORDS> {
     }
 }
 
+// SAFETY: `split` makes the only two ends.
+unsafe impl<const WORDS: usize> TrustedMemory for &Ring<WORDS> {}
+
 /// Why a record was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WriteError {
     /// There is no room until the consumer has taken some.
     Full,
@@ -169,6 +191,7 @@ impl ::core::error::Error for WriteError {}
 
 /// Why there is no record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ReadError {
     /// None is there yet.
     Empty,
@@ -201,7 +224,7 @@ fn size<W: Word>(len: usize) -> usize {
 
 /// The longest record of a ring of so many words. It fits an empty ring wherever that is empty.
 fn max_len<W: Word>(words: usize) -> usize {
-    (words / 2 - 2) * W::BYTES
+    (words / 2 - 1) * W::BYTES
 }
 
 /// The end that records go into.
@@ -381,12 +404,30 @@ impl<M: Memory> Consumer<M> {
         let found = unsafe { self.find(self.at) }?;
         let Some(into) = into.get_mut(..found.len) else { return Err(ReadError::TooLong { len: found.len }) };
         #[cfg(loom)]
-        (found.at..=found.at + into.len() / M::Word::BYTES).for_each(|word| self.memory.guard(word).with(|_| ()));
+        (found.at..=found.at + into.len().div_ceil(M::Word::BYTES))
+            .for_each(|word| self.memory.guard(word).with(|_| ()));
         let end = found.at + size::<M::Word>(into.len());
         // SAFETY: a record that was found ends before the ring does, and `into` is writable for its length.
         unsafe { load_bytes(self.memory.words().get_unchecked(found.at + 1..end), into.as_mut_ptr(), into.len()) };
         self.release(found);
         Ok(found.len)
+    }
+
+    /// Takes the next record without looking at it, such as one that is too long; returns its length.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn skip(&mut self) -> Result<usize, ReadError> {
+        // SAFETY: `at` is below the number of words.
+        let found = unsafe { self.find(self.at) }?;
+        self.release(found);
+        Ok(found.len)
+    }
+
+    /// The length of the longest record, in bytes.
+    pub fn max_len(&self) -> usize {
+        max_len::<M::Word>(self.memory.words().len())
     }
 
     /// Looks for a record behind the word at `at`.

@@ -5,6 +5,8 @@ use crate::core::atomic::{AtomicU64, CachePadded, Ordering};
 use crate::core::cells::{array, const_fn};
 use crate::core::once::Once;
 
+/// 2^64 divided by the golden ratio, made odd.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Words of a line that belong to one of two generations.
 const HALF: usize = if cfg!(loom) { 2 } else { 4 };
 /// How many lines a chain may reach over.
@@ -45,8 +47,8 @@ const KEY_SHIFT: u32 = 8;
 ///
 /// * A generation of more keys than `2 * LINES` makes calls slower; from about `3 * LINES` on some are
 ///   [refused](Insertion::Full).
-/// * From 8,192 lines on no two keys are ever mistaken for each other. In a smaller set a new key is taken for another with
-///   a chance of less than 2^-50, as a word keeps 56 bits of a key and the place of the word says the rest.
+/// * From 8,192 lines on no two keys are ever mistaken for each other. In a smaller set a new key is taken for another one
+///   with a chance of less than 2^-48, as a word keeps 56 bits of a key and the place of the word not always says the rest.
 /// * The seed decides where a key goes. Take a random one where keys come from outside, so that nobody can choose many that
 ///   all go to the same place.
 /// * Nothing is promised of a call that is stopped while the generation advances 60 times.
@@ -57,9 +59,7 @@ pub struct KeySet<const LINES: usize> {
     epoch: CachePadded<AtomicU64>,
     /// How many insertions were refused. Raised by each, Relaxed.
     refused: CachePadded<AtomicU64>,
-    /// Made of the seed, and odd: a key times this tells its home line and what is kept of it. No two keys have the same
-    /// product, and if the multiplier is random, any two share a home line with a chance of at most 2 in `LINES`
-    /// (multiply-shift hashing, M. Dietzfelbinger et al., 1997).
+    /// Made of the seed, and odd: what keys are multiplied by before they are mixed.
     multiplier: u64,
     lines: [Line; LINES],
     once: Once,
@@ -71,8 +71,8 @@ pub struct KeySet<const LINES: usize> {
 /// generation unless it carries its tag, so a generation begins with all words free and never frees one: those who insert
 /// agree on the first that is free. Each word is only ever exchanged by comparison: for a key (Release) by who inserts it
 /// into the present generation; for `CLOSED` (Release) by who looked in vain for a key in the generation before, at the free
-/// word that ends its chain, so that no call that is still of that generation can put it there afterwards; for 0 (Relaxed)
-/// by the ager, where it carries an old tag. Loaded (Acquire) by who inserts: a word that only who knows a later `epoch` may
+/// word that ends its chain, so that no call that is still of that generation can put it there afterwards; for 0 (Release)
+/// by the ager, where it carries a tag so old that what was inserted by those who closed by it is forgotten, too. Loaded (Acquire) by who inserts: a word that only who knows a later `epoch` may
 /// have written makes it known.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -81,7 +81,7 @@ struct Line([[AtomicU64; HALF]; 2]);
 /// Which generation it is: the tags of the two whose keys are remembered, each at the place of its half of the lines, and
 /// which half is the present one's.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Epoch(u64);
+pub(super) struct Epoch(u64);
 
 impl Epoch {
     const FIRST: Epoch = Epoch(1 | 127 << 8);
@@ -124,6 +124,7 @@ impl Epoch {
 
 /// What became of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use = "a duplicate is to be left out"]
 pub enum Insertion {
     /// It was not there, and is now.
@@ -135,7 +136,7 @@ pub enum Insertion {
 }
 
 /// How a walk along a chain ends.
-enum Step {
+pub(super) enum Step {
     /// The key is there.
     Found,
     /// It was not, and is now, or can't be any more.
@@ -147,18 +148,17 @@ enum Step {
 }
 
 impl<const LINES: usize> KeySet<LINES> {
-    const REACH: usize = {
-        assert!(LINES.is_power_of_two(), "the number of lines is a power of two");
-        if LINES < REACH { LINES } else { REACH }
-    };
+    const REACH: usize = if LINES < REACH { LINES } else { REACH };
 
     const_fn! {
         /// An empty set.
         pub fn new(seed: u64) -> Self {
+            const { assert!(LINES.is_power_of_two(), "the number of lines is a power of two") };
             KeySet {
                 epoch: CachePadded(AtomicU64::new(Epoch::FIRST.0)),
                 refused: CachePadded(AtomicU64::new(0)),
-                multiplier: mix(seed) | 1,
+                // Not of the seed as it is: that may be 0, of which `mix` makes 0.
+                multiplier: mix(seed ^ GOLDEN) | 1,
                 lines: array![Line([array![AtomicU64::new(0); HALF], array![AtomicU64::new(0); HALF]]); LINES],
                 once: Once::new(),
             }
@@ -170,7 +170,7 @@ impl<const LINES: usize> KeySet<LINES> {
         self.once.take().then_some((Keys(self), Ager { set: self, swept: 0 }))
     }
 
-    fn epoch(&self) -> Epoch {
+    pub(super) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Relaxed))
     }
 
@@ -214,7 +214,7 @@ impl<const LINES: usize> KeySet<LINES> {
 
     /// Looks for a key in the present generation, and inserts it if it is not there.
     #[inline(always)]
-    fn find_or_insert(&self, key: u64, home: usize, epoch: Epoch) -> Step {
+    pub(super) fn find_or_insert(&self, key: u64, home: usize, epoch: Epoch) -> Step {
         let tag = epoch.now();
         let wanted = key << KEY_SHIFT | tag;
         for at in home..home + Self::REACH {
@@ -337,6 +337,11 @@ impl<const LINES: usize> Keys<'_, LINES> {
         set.line(home).has(key, epoch) || is_in(0) || is_in(1)
     }
 
+    /// How many keys of one generation there are words for; it is best to use half of them.
+    pub const fn capacity(&self) -> usize {
+        LINES * HALF
+    }
+
     /// How many insertions were refused for want of room.
     pub fn refused(&self) -> u64 {
         self.0.refused.load(Ordering::Relaxed)
@@ -352,10 +357,12 @@ impl<const LINES: usize> Keys<'_, LINES> {
         self.0.lines.iter().flat_map(|line| line.0.iter().flatten()).filter(|word| is_key(word)).count()
     }
 
-    /// A key's product, and its home line: the first bits of that.
+    /// A key with its bits mixed, and its home line: the first bits of that. Different keys stay different, and those that
+    /// differ in few bits or by equal steps end up anywhere.
     #[inline(always)]
-    fn find(&self, key: u64) -> (u64, usize) {
-        let key = key.wrapping_mul(self.0.multiplier);
+    pub(super) fn find(&self, key: u64) -> (u64, usize) {
+        let product = key.wrapping_mul(self.0.multiplier);
+        let key = (product ^ product >> 32).wrapping_mul(GOLDEN);
         (key, ((u128::from(key) * LINES as u128) >> 64) as usize)
     }
 }
@@ -375,17 +382,25 @@ impl<const LINES: usize> Ager<'_, LINES> {
     ///
     /// One store, and a look at one of 32 lines, so that no word keeps its tag until that comes round again.
     pub fn advance(&mut self) {
+        self.sweep();
+        self.set.epoch.store(self.set.epoch().next().0, Ordering::Relaxed);
+    }
+
+    /// Clears the old words of some lines.
+    pub(super) fn sweep(&mut self) {
         let epoch = self.set.epoch();
         for _ in 0..LINES.div_ceil(SWEEPS) {
             for slot in self.set.lines[self.swept].0.iter().flatten() {
                 let word = slot.load(Ordering::Relaxed);
-                if epoch.age(word).is_some_and(|age| age > 1) {
-                    // Relaxed: free before and after. Where it fails, somebody has used it.
-                    let _ = slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed);
+                // A word of two generations ago is free for this one, but it may keep somebody who is late by two from
+                // inserting a key that was inserted in the generation between, and is remembered still.
+                if epoch.age(word).is_some_and(|age| age > 2) {
+                    // Release: pairs with the Acquire load of who is later still, who then knows the present generation.
+                    // Where it fails, somebody has used the word.
+                    let _ = slot.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed);
                 }
             }
             self.swept = (self.swept + 1) & (LINES - 1);
         }
-        self.set.epoch.store(epoch.next().0, Ordering::Relaxed);
     }
 }

@@ -116,6 +116,7 @@ mod keys {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread::scope;
 
+    use super::super::keys::Step;
     use super::*;
 
     /// What was inserted in each generation, the newest last.
@@ -201,6 +202,39 @@ mod keys {
             ager.advance();
         }
         assert_eq!((keys.refused(), keys.count()), (0, 2048));
+    }
+
+    #[test]
+    fn keys_that_differ_in_any_few_bits_only_are_told_apart_and_spread_evenly() {
+        for seed in 0..40 {
+            for shift in 0..57 {
+                let set = std::boxed::Box::new(const { KeySet::<32>::new(0) });
+                let set = if seed == 0 { set } else { std::boxed::Box::new(KeySet::new(seed)) };
+                let (keys, _ager) = set.split().unwrap();
+                for number in 0..64u64 {
+                    assert_eq!(keys.insert(number << shift), Insertion::New, "{number} << {shift}, seed {seed}");
+                }
+                let twice: u64 = if shift > 32 { 1 << 20 } else { 1 << 56 };
+                let new =
+                    (0..64u64).filter(|number| keys.insert(number << shift | twice) == Insertion::Duplicate).count();
+                assert_eq!(new, 0, "{twice:#x} more, {shift}, seed {seed}");
+            }
+        }
+    }
+
+    /// Somebody is late by more than two generations, and the sweep of the third has begun.
+    #[test]
+    fn a_chain_stays_closed_while_what_was_inserted_behind_it_is_remembered() {
+        let set = KeySet::<1>::new(5);
+        let (keys, mut ager) = set.split().unwrap();
+        let (key, home) = keys.find(7);
+        let late = set.epoch();
+        ager.advance();
+        assert_eq!(keys.insert(7), Insertion::New);
+        ager.advance();
+        ager.sweep();
+        assert!(matches!(set.find_or_insert(key, home, late), Step::Over));
+        assert_eq!(keys.insert(7), Insertion::Duplicate);
     }
 
     /// Of each key one thread is told that it is new, though all insert it at about the same time, as long as the

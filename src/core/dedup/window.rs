@@ -2,6 +2,8 @@
 
 /// Whether an event was seen before.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use = "a duplicate is to be left out"]
 pub enum Seen {
     /// It was not.
     New,

@@ -27,6 +27,7 @@ struct Gauge {
 
 /// What became of the events that were offered to a lane; each is counted once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counts {
     /// Taken.
     pub accepted: u64,
@@ -44,6 +45,7 @@ pub struct Counts {
 
 /// An event was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Accepted {
     /// Where it waits.
     pub lane: Lane,
@@ -53,6 +55,7 @@ pub struct Accepted {
 
 /// An event that was not taken, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Refused<T> {
     /// The event, unchanged.
     pub event: T,
@@ -64,6 +67,7 @@ pub struct Refused<T> {
 
 /// Why an event was not taken, and what is to become of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Reason {
     /// Its producer may send it again later.
     Throttled,
@@ -148,7 +152,8 @@ impl<'a, T, const R: usize, const M: usize, const B: usize> Dispatcher<'a, T, R,
     #[inline]
     pub fn look(&mut self, lane: Lane) -> State {
         let gauge = &self.gauges[lane as usize];
-        // An old look at the other end tells too high a depth, never too low a one.
+        // An old look at the other end tells too high a depth, never too low a one (but on 32 bits, if others push 2^32 events
+        // between two looks).
         let at_most = match lane {
             Lane::Realtime => self.realtime.len_at_most(),
             Lane::Transactional => self.lower.transactional.pushed().wrapping_sub(gauge.taken),
@@ -241,7 +246,7 @@ impl<'a, T, const M: usize, const B: usize> Producer<'a, T, M, B> {
     ///
     /// Full: the event comes back.
     #[inline]
-    pub fn push_transactional(&self, event: T) -> Result<(), T> {
+    pub fn to_transactional(&self, event: T) -> Result<(), T> {
         self.transactional.push(event)
     }
 
@@ -251,7 +256,7 @@ impl<'a, T, const M: usize, const B: usize> Producer<'a, T, M, B> {
     ///
     /// Full: the event comes back.
     #[inline]
-    pub fn push_batch(&self, event: T) -> Result<(), T> {
+    pub fn to_batch(&self, event: T) -> Result<(), T> {
         self.batch.push(event)
     }
 }

@@ -5,6 +5,7 @@ use crate::core::{mpsc, spsc};
 
 /// How often each lane has its turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Weights {
     /// So many realtime events may come in a row while others wait; then one of those has its turn. 0: any number, so that
     /// a realtime lane that is never empty keeps the others waiting for ever.
@@ -32,7 +33,7 @@ impl Weights {
 /// Takes events out of all three lanes.
 ///
 /// The realtime lane is looked at before each event, so what is in it waits for at most one event of another lane, however
-/// many of those there are. The batch lane has its turn, too: at least every 64 times 9 events, unless [told](Weights)
+/// many of those there are. The batch lane has its turn, too: at least every 65 times 9 events, unless [told](Weights)
 /// otherwise.
 #[derive(Debug)]
 pub struct Drain<'a, T, const R: usize, const M: usize, const B: usize> {
@@ -137,11 +138,16 @@ impl<'a, T, const M: usize, const B: usize> LowerLanes<'a, T, M, B> {
     pub fn pop_batch(&mut self, limit: usize, mut each: impl FnMut(Lane, T)) -> usize {
         let Weights { transactional, batch, .. } = self.weights;
         let (mut taken, mut empty) = (0, 0);
+        let round = transactional + batch;
         // A lane that has less than its turn gives the rest of it up.
         while taken < limit && empty < 2 {
+            // Here and not below, as `each` may have panicked at the end of a round.
+            if self.turn == round {
+                self.turn = 0;
+            }
             let (lane, end) = match self.turn < transactional {
                 true => (Lane::Transactional, transactional),
-                false => (Lane::Batch, transactional + batch),
+                false => (Lane::Batch, round),
             };
             let most = (limit - taken).min((end - self.turn) as usize);
             let mut count = |event| {
@@ -154,8 +160,8 @@ impl<'a, T, const M: usize, const B: usize> LowerLanes<'a, T, M, B> {
                 _ => self.batch.pop_batch(most, &mut count),
             };
             empty = if came > 0 { 0 } else { empty + 1 };
-            if came < most || self.turn == end {
-                self.turn = if lane == Lane::Transactional { transactional } else { 0 };
+            if came < most {
+                self.turn = end;
             }
         }
         taken

@@ -116,8 +116,8 @@ proptest! {
                         }
                     }
                 }
-                Op::Push(true) => prop_assert_eq!(other.push_transactional(event).is_ok(), models[1].push(event)),
-                Op::Push(false) => prop_assert_eq!(other.push_batch(event).is_ok(), models[2].push(event)),
+                Op::Push(true) => prop_assert_eq!(other.to_transactional(event).is_ok(), models[1].push(event)),
+                Op::Push(false) => prop_assert_eq!(other.to_batch(event).is_ok(), models[2].push(event)),
                 Op::Pop(limit) => {
                     let waiting: usize = models.iter().map(|model| model.events.len()).sum();
                     let taken = drain.pop_batch(limit, |lane, event| {
@@ -177,8 +177,8 @@ fn take_and_refill(
     let lower = dispatcher.producer();
     let mut put = |lane| match lane {
         Lane::Realtime => drop(dispatcher.offer(Priority::Critical, ()).unwrap()),
-        Lane::Transactional => lower.push_transactional(()).unwrap(),
-        Lane::Batch => lower.push_batch(()).unwrap(),
+        Lane::Transactional => lower.to_transactional(()).unwrap(),
+        Lane::Batch => lower.to_batch(()).unwrap(),
     };
     (0..30).for_each(|_| Lane::ALL.into_iter().for_each(&mut put));
     let mut taken = Vec::new();

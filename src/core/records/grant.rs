@@ -3,22 +3,21 @@
 use ::core::ops::{Deref, DerefMut};
 use ::core::slice;
 
-use super::{Consumer, Found, Memory, Place, Producer, ReadError, WriteError};
+use super::{Consumer, Found, Memory, Place, Producer, ReadError, TrustedMemory, WriteError};
 use crate::core::atomic::{Ordering, Word};
 
 /// Room for a record, to be filled in place. What it holds before is what an older record left there. Dropped, it puts
 /// nothing in.
 #[derive(Debug)]
+#[must_use = "nothing is put in without `commit`"]
 pub struct WriteGrant<'p, M: Memory> {
     producer: &'p mut Producer<M>,
     place: Place,
     len: usize,
 }
 
-impl<M: Memory> Producer<M> {
+impl<M: TrustedMemory> Producer<M> {
     /// Room for a record of up to `len` bytes, in one piece that begins at a multiple of the word's size.
-    ///
-    /// Only for a ring whose other end is trusted not to write to it: its bytes are plain.
     ///
     /// # Errors
     ///
@@ -30,7 +29,7 @@ impl<M: Memory> Producer<M> {
     }
 }
 
-impl<M: Memory> WriteGrant<'_, M> {
+impl<M: TrustedMemory> WriteGrant<'_, M> {
     /// Puts the first `len` bytes in as a record.
     ///
     /// # Panics
@@ -44,7 +43,7 @@ impl<M: Memory> WriteGrant<'_, M> {
     }
 }
 
-impl<M: Memory> Deref for WriteGrant<'_, M> {
+impl<M: TrustedMemory> Deref for WriteGrant<'_, M> {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
@@ -53,7 +52,7 @@ impl<M: Memory> Deref for WriteGrant<'_, M> {
     }
 }
 
-impl<M: Memory> DerefMut for WriteGrant<'_, M> {
+impl<M: TrustedMemory> DerefMut for WriteGrant<'_, M> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and the grant is borrowed mutably.
@@ -70,15 +69,14 @@ fn bytes<M: Memory>(memory: &M, at: usize) -> *mut u8 {
 
 /// A record, to be read in place. Dropped, it takes nothing: the record is there for the next call.
 #[derive(Debug)]
+#[must_use = "the record stays where it is without `release`"]
 pub struct Record<'c, M: Memory> {
     consumer: &'c mut Consumer<M>,
     found: Found,
 }
 
-impl<M: Memory> Consumer<M> {
+impl<M: TrustedMemory> Consumer<M> {
     /// The next record.
-    ///
-    /// Only from a ring whose other end is trusted not to write to what it has put in: the record is plain bytes.
     ///
     /// # Errors
     ///
@@ -91,8 +89,6 @@ impl<M: Memory> Consumer<M> {
     }
 
     /// Takes up to `limit` records, oldest first, and gives their room back together. Returns how many there were.
-    ///
-    /// Only from a ring whose other end is trusted not to write to what it has put in: the records are plain bytes.
     ///
     /// # Errors
     ///
@@ -133,7 +129,7 @@ impl<M: Memory> Drop for Taken<'_, M> {
     }
 }
 
-impl<M: Memory> Record<'_, M> {
+impl<M: TrustedMemory> Record<'_, M> {
     /// Takes the record: its room is the producer's again.
     #[inline]
     pub fn release(self) {
@@ -141,7 +137,7 @@ impl<M: Memory> Record<'_, M> {
     }
 }
 
-impl<M: Memory> Deref for Record<'_, M> {
+impl<M: TrustedMemory> Deref for Record<'_, M> {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {

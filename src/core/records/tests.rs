@@ -165,8 +165,10 @@ proptest! {
                 let _ = producer.push(&copy[..(head % 70) as usize]);
                 let _ = producer.grant((head >> 8) as usize % 70).map(|grant| grant.iter().map(|&byte| u32::from(byte)).sum::<u32>());
                 let _ = consumer.pop(&mut copy);
-                let _ = consumer.read().map(|record| { assert!(record.len() <= 48); record.release() });
-                let _ = consumer.read_batch(3, |record| assert!(record.len() <= 48));
+                let max = consumer.max_len();
+                let _ = consumer.skip().map(|len| assert!(len <= max));
+                let _ = consumer.read().map(|record| { assert!(record.len() <= max); record.release() });
+                let _ = consumer.read_batch(3, |record| assert!(record.len() <= max));
             }
         }
     }

@@ -20,6 +20,7 @@ fn pieces<T, const N: usize>(slots: &[Slot<T>; N], at: usize, count: usize) -> (
 
 /// Slots to be filled in place. Dropped, it pushes nothing.
 #[derive(Debug)]
+#[must_use = "nothing is pushed without `commit`"]
 pub struct WriteGrant<'p, 'a, T, const N: usize> {
     producer: &'p mut Producer<'a, T, N>,
     count: usize,
@@ -124,6 +125,7 @@ impl<T, const N: usize> WriteGrant<'_, '_, T, N> {
 /// share::<conduit::spsc::ReadGrant<'_, '_, std::cell::Cell<u8>, 4>>();
 /// ```
 #[derive(Debug)]
+#[must_use = "the messages stay where they are without `release`"]
 pub struct ReadGrant<'c, 'a, T, const N: usize> {
     consumer: &'c mut Consumer<'a, T, N>,
     count: usize,
