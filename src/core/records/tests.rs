@@ -157,9 +157,9 @@ proptest! {
         let (mut producer, mut consumer) = ring.split().unwrap();
         for head in heads {
             for (word, value) in ring.words.iter().zip(&words) {
-                word.store(Native::truncate(*value), Ordering::Relaxed);
+                Word::store(word, *value, Ordering::Relaxed);
             }
-            ring.head.store(Native::truncate(head), Ordering::Relaxed);
+            Word::store(&*ring.head, head, Ordering::Relaxed);
             let mut copy = [0; 256];
             for _ in 0..20 {
                 let _ = producer.push(&copy[..(head % 70) as usize]);
@@ -180,7 +180,7 @@ fn a_peer_that_gives_back_what_it_never_had_is_found_out() {
     let (mut producer, _consumer) = ring.split().unwrap();
     producer.push(&[1; 8]).unwrap();
     for head in [1000, Native::truncate(u64::MAX)] {
-        ring.head.store(head, Ordering::Relaxed);
+        Word::store(&*ring.head, head, Ordering::Relaxed);
         assert_eq!(producer.room(), Err(WriteError::Corrupt));
     }
 }
