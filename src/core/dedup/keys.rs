@@ -187,7 +187,7 @@ impl<const LINES: usize> KeySet<LINES> {
         let tag = epoch.tag(half);
         let wanted = key << KEY_SHIFT | tag;
         for at in home..home + Self::REACH {
-            for slot in self.line(at).behind_others(half, wanted) {
+            for slot in &self.line(at).0[half] {
                 let mut word = slot.load(Ordering::Acquire);
                 loop {
                     if word == wanted {
@@ -218,7 +218,7 @@ impl<const LINES: usize> KeySet<LINES> {
         let tag = epoch.now();
         let wanted = key << KEY_SHIFT | tag;
         for at in home..home + Self::REACH {
-            for slot in self.line(at).behind_others(epoch.half(), wanted) {
+            for slot in &self.line(at).0[epoch.half()] {
                 let mut word = slot.load(Ordering::Acquire);
                 loop {
                     if word == wanted {
@@ -276,23 +276,6 @@ impl Line {
         });
         even.min(odd) == 0
     }
-
-    /// The words of a half from the first on that is not seen to hold another key of `wanted`'s generation: found without a
-    /// branch, as how many there are cannot be foretold. The model checker looks at each.
-    #[inline(always)]
-    fn behind_others(&self, half: usize, wanted: u64) -> &[AtomicU64] {
-        let words = &self.0[half];
-        if cfg!(loom) {
-            return words;
-        }
-        let mut first = 1u32 << HALF;
-        for (at, word) in words.iter().enumerate() {
-            let word = word.load(Ordering::Relaxed);
-            let is_other = (word ^ wanted) & (TAG | CLOSED) == 0 && word != wanted;
-            first |= u32::from(!is_other) << at;
-        }
-        words.get(first.trailing_zeros() as usize..).unwrap_or(&[])
-    }
 }
 
 /// The end that keys go into.
@@ -330,7 +313,7 @@ impl<const LINES: usize> Keys<'_, LINES> {
         // The first that is not another key is this one, or there is no more behind it.
         let is_in = |half| {
             let wanted = key << KEY_SHIFT | epoch.tag(half);
-            let words = (home..home + KeySet::<LINES>::REACH).flat_map(|at| set.line(at).behind_others(half, wanted));
+            let words = (home..home + KeySet::<LINES>::REACH).flat_map(|at| &set.line(at).0[half]);
             let is_other = |word: u64| word & (TAG | CLOSED) == epoch.tag(half) && word != wanted;
             words.map(|word| word.load(Ordering::Relaxed)).find(|&word| !is_other(word)) == Some(wanted)
         };
