@@ -56,7 +56,8 @@ impl<T: Plain> SeqLock<T> {
     }
 
     const_fn! {
-        /// One that was never written, and counts its writes from `writes`: for tests that want the count to wrap soon.
+        /// One that counts its writes from `writes`, and above 0 reads as zeros until the first: for tests that want the count
+        /// to wrap soon.
         pub fn starting_at(writes: u64) -> Self {
             SeqLock { stamp: super::atomic::native(writes.wrapping_mul(2)), value: WordCells::new(), once: Once::new() }
         }
