@@ -12,7 +12,8 @@
 #![cfg_attr(not(feature = "std"), doc = "| topics | `std` (Linux) | processes of one machine | `topic` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
 //!
-//! The kernel's types live in a `static`, behind a reference or in an `Arc`, and hand out their ends once:
+//! The kernel's types live in a `static`, in a leaked box, or behind a reference that outlives the threads that use them (as in
+//! `std::thread::scope`); what has ends hands them out once, and they borrow it:
 //!
 //! | to carry | from | to | use |
 //! |---|---|---|---|

@@ -8,8 +8,10 @@
 //! Both are bounded, and say what that costs: a producer that is forgotten is counted, and a key for which there is no room
 //! is refused, never silently let through.
 //!
-//! Looking records nothing. Record an event only when it was accepted or kept: what was refused may come again, and is no
-//! duplicate then.
+//! Windows are looked at and recorded in two steps. Record an event only when it was accepted or kept: what was refused may
+//! come again, and is no duplicate then. A [`KeySet`] looks and records in one step, as several threads use it at a time: let
+//! nothing refuse an event behind it, or look with `contains` first and insert when the event was accepted; of threads that do
+//! so with the same key at the same time more than one may find it new.
 
 #[cfg(any(loom, target_has_atomic = "64"))]
 mod keys;

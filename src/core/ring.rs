@@ -14,7 +14,7 @@
 //! | compare-and-swap | not needed | needed |
 //! | best for | up to 256 bytes | from 1 KiB |
 //!
-//! [`WordRing`] and [`FrameRing`] live in a `static` or behind a reference or an `Arc`. The readers and
+//! [`WordRing`] and [`FrameRing`] live in a `static` or behind a reference. The readers and
 //! writers themselves are generic over [`Memory`], so that the same protocol runs over shared memory and
 //! under a model checker.
 //!
