@@ -36,10 +36,10 @@
 //! with it.
 //!
 //! Processors without compare-and-swap (Cortex-M0, RISC-V without the A extension) have no [`mpsc`], [`lanes`] and [`pool`],
-//! no `FrameRing`, no `EventCount`, and of [`lock`] only the flag; those without 64-bit atomics have no `KeySet`. With the
-//! feature `portable-atomic` they have: each read-modify-write is a
-//! critical section then, or runs with interrupts disabled, as the final binary chooses by that crate's own features,
-//! `critical-section` and `unsafe-assume-single-core`. Elsewhere, and for the rest of the kernel, it changes nothing.
+//! no `FrameRing`, no `EventCount`, and of [`lock`] only the flag. With the feature `portable-atomic` they have: each
+//! read-modify-write is a critical section then, or runs with interrupts disabled, as the final binary chooses by that crate's
+//! own features, `critical-section` and `unsafe-assume-single-core`. Elsewhere, and for the rest of the kernel, it changes
+//! nothing. A `KeySet` needs 64-bit atomics, which no feature brings.
 //!
 //! With the feature `defmt` the kernel's errors and small values implement `defmt::Format`.
 //!

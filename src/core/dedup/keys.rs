@@ -72,8 +72,8 @@ pub struct KeySet<const LINES: usize> {
 /// agree on the first that is free. Each word is only ever exchanged by comparison: for a key (Release) by who inserts it
 /// into the present generation; for `CLOSED` (Release) by who looked in vain for a key in the generation before, at the free
 /// word that ends its chain, so that no call that is still of that generation can put it there afterwards; for 0 (Release)
-/// by the ager, where it carries a tag so old that what was inserted by those who closed by it is forgotten, too. Loaded (Acquire) by who inserts: a word that only who knows a later `epoch` may
-/// have written makes it known.
+/// by the ager, where it carries a tag so old that what was inserted by those who closed by it is forgotten, too. Loaded
+/// (Acquire) by who inserts: a word that only who knows a later `epoch` may have written makes it known.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Line([[AtomicU64; HALF]; 2]);

@@ -24,7 +24,7 @@ impl Default for Weights {
 }
 
 impl Weights {
-    /// Whether each of the lower lanes has a turn, and all of them together are less than 2^32.
+    /// Whether each of the lower lanes has a turn, and their two weights together are less than 2^32.
     pub const fn are_sound(&self) -> bool {
         self.transactional > 0 && self.batch > 0 && self.transactional.checked_add(self.batch).is_some()
     }
