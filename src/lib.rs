@@ -15,6 +15,18 @@
 //! The kernel's types live in a `static`, in a leaked box, or behind a reference that outlives the threads that use them (as in
 //! `std::thread::scope`); what has ends hands them out once, and they borrow it:
 //!
+//! ```
+//! use conduit::ring::{Start, WordRing};
+//!
+//! static SAMPLES: WordRing<[u32; 3], 16> = WordRing::new();
+//!
+//! let (mut writer, readers) = SAMPLES.split().expect("split once"); // the writer may live in an interrupt handler
+//! let mut reader = readers.reader(Start::New);
+//! writer.publish(&[1, 2, 3]);
+//! let sample = reader.read().expect("a message is there");
+//! assert_eq!((*sample, sample.lagged()), ([1, 2, 3], 0)); // `lagged`: how many it lost before this one
+//! ```
+//!
 //! | to carry | from | to | use |
 //! |---|---|---|---|
 //! | the latest value | one | any number | [`seqlock`] |
