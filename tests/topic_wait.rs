@@ -28,11 +28,12 @@ fn helper_process() {
 }
 
 /// What is promised of waiting, whatever the kernel can do.
-const PROMISES: [(&str, fn()); 13] = [
+const PROMISES: [(&str, fn()); 14] = [
     ("a set names who has something, in the order of attaching", ready_in_order),
     ("a set ends with its timeout", set_timeout),
     ("who is detached or dropped is in the set no more", leaving),
     ("a set loses no wake-up", set_wakes),
+    ("a set is woken by whoever has its waker", set_woken),
     ("a set may be larger than one system call takes", large_set),
     ("a set wakes for topics that are replaced or made anew", set_follows),
     ("a future wakes its task", future_wakes),
@@ -49,6 +50,37 @@ fn promises_of_waiting_hold() {
     for (promise, check) in PROMISES {
         in_time(promise, check);
     }
+}
+
+/// A wake ends one wait, also if it comes first, and takes nothing from the messages.
+fn set_woken() {
+    let domain = Domain::new();
+    let mut publisher = domain.bytes().open("t").unwrap();
+    let mut subscriber = domain.subscriber().open("t").unwrap();
+    let mut set = WaitSet::new();
+    let waker = set.waker();
+    waker.wake();
+    waker.wake();
+    assert_eq!(set.wait().unwrap(), [], "a wake that came before");
+    let key = set.attach(&subscriber);
+    let (tell, told) = channel();
+    let wakes = thread::spawn(move || {
+        for thread in told {
+            eventually("the set sleeps", || is_asleep(thread));
+            waker.wake();
+        }
+    });
+    for round in 0..u64::from(rounds(100)) {
+        tell.send(thread_id()).unwrap();
+        assert_eq!(set.wait().unwrap(), [], "woken while it slept");
+        publisher.publish(&message(LEN, round)).unwrap();
+        assert_eq!(set.wait().unwrap(), [key]);
+        assert!(subscriber.try_recv().unwrap().is_some());
+    }
+    drop(tell);
+    wakes.join().unwrap();
+    drop(subscriber);
+    assert_eq!(set.wait_timeout(Duration::ZERO).unwrap(), [], "nobody left, and no wake");
 }
 
 /// `CONDUIT_NO_WAITV` has the library do without.

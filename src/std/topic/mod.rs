@@ -66,6 +66,6 @@ pub use registry::{Removed, SubscriberInfo, TopicInfo, WriterState, check_file, 
 pub use sample::{Received, Sample};
 pub use schema::{Schema, SchemaBuilder};
 pub use subscriber::Subscriber;
-pub use wait_set::{Key, WaitSet};
+pub use wait_set::{Key, WaitSet, Waker};
 
 pub use crate::core::ring::{MAX_READERS, Start};

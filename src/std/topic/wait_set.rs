@@ -1,9 +1,10 @@
 //! Sleeping until any of several topics has a message.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::multi_wait::MultiWait;
+use super::multi_wait::{Bell, MultiWait};
 use super::subscriber::Attachment;
 use super::{Error, Payload, Subscriber};
 use crate::std::futex::Deadline;
@@ -35,6 +36,31 @@ pub struct WaitSet {
     members: Vec<(Key, Weak<Mutex<Arc<Attachment>>>)>,
     next_key: u64,
     waiter: MultiWait,
+    /// Once somebody can wake the set.
+    wakes: Option<Arc<Wakes>>,
+    /// How many wakes were answered.
+    heard: u32,
+}
+
+/// Ends the [`wait`](WaitSet::wait) of a set, from any thread; made by [`WaitSet::waker`].
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<Wakes>);
+
+#[derive(Debug)]
+struct Wakes {
+    /// How often the set was woken. Incremented by wakers, read by the set.
+    count: AtomicU32,
+    bell: Arc<Bell>,
+}
+
+impl Waker {
+    /// Ends the wait that goes on, or else the next one, with nothing. Wakes that come before it returns are answered
+    /// together.
+    pub fn wake(&self) {
+        // Before the bell, whose release the set acquires: who hears it finds the count.
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.bell.ring();
+    }
 }
 
 /// Names a subscriber within its [`WaitSet`].
@@ -60,8 +86,16 @@ impl WaitSet {
         self.members.retain(|(member, _)| *member != key);
     }
 
+    /// For other threads to end a wait. From now on a wait may return with nothing, and an empty set waits, too.
+    pub fn waker(&mut self) -> Waker {
+        let bell = self.waiter.bell();
+        let wakes = self.wakes.get_or_insert_with(|| Arc::new(Wakes { count: AtomicU32::new(0), bell: bell.clone() }));
+        Waker(wakes.clone())
+    }
+
     /// Sleeps until at least one subscriber would receive something; returns which, in the order they were attached.
-    /// Receive until there is nothing more before waiting again. An empty set returns at once, with nothing.
+    /// Receive until there is nothing more before waiting again. An empty set that has no [`waker`](WaitSet::waker)
+    /// returns at once, with nothing.
     ///
     /// # Errors
     ///
@@ -90,11 +124,20 @@ impl WaitSet {
             for (_, place) in &places {
                 place.region.check_ours()?;
             }
-            if places.is_empty() {
-                return Ok(Vec::new());
+            // Before the look at the wakes: one that comes after it ends the wait.
+            let ticket = self.waiter.ticket();
+            match &self.wakes {
+                None if places.is_empty() => return Ok(Vec::new()),
+                Some(wakes) => {
+                    let count = wakes.count.load(Ordering::Relaxed);
+                    if std::mem::replace(&mut self.heard, count) != count {
+                        return Ok(Vec::new());
+                    }
+                }
+                None => {}
             }
             let (keys, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
-            let ready = self.waiter.wait(&places, self.waiter.ticket(), deadline)?;
+            let ready = self.waiter.wait(&places, ticket, deadline)?;
             if !ready.is_empty() || deadline.is_some_and(Deadline::has_passed) {
                 return Ok(ready.into_iter().map(|at| keys[at]).collect());
             }
