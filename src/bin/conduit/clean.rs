@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, note, print_json};
-use crate::patterns::{Pattern, not_found};
+use crate::patterns::{self, Pattern, not_found};
 use crate::{Context, completions, units};
 
 /// Remove topics that have neither a publisher nor a subscriber
@@ -27,7 +27,7 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result {
     let domain = (!args.all_domains).then_some(context.domain.as_str());
-    let patterns = Pattern::all(&args.topics);
+    let patterns = patterns::all(&args.topics);
     let is_meant = |topic: &str| patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(topic));
     let found = clean_some(domain, args.dry_run, is_meant)?;
     let missed = args.topics.iter().filter(|name| matches!(Pattern::new(name), Pattern::Name(_)));

@@ -8,7 +8,7 @@ use conduit::topic::{Observer, Start};
 use crate::Context;
 use crate::outcome::{Failure, Result};
 use crate::output::note;
-use crate::patterns::{Pattern, topics_of};
+use crate::patterns::{self, Pattern, topics_of};
 use crate::units;
 
 /// Which topics are wanted, and which of them were found.
@@ -22,7 +22,7 @@ pub struct Follow {
 
 impl Follow {
     pub fn new(topics: &[String], context: &Context) -> Self {
-        Follow { domain: context.domain.clone(), patterns: Pattern::all(topics), known: HashSet::new(), failed: 0 }
+        Follow { domain: context.domain.clone(), patterns: patterns::all(topics), known: HashSet::new(), failed: 0 }
     }
 
     /// Opens each topic that is wanted, there, and new. What is wrong with one is said, and keeps no other from being

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, Table, harmless, harmless_lines};
-use crate::patterns::{Pattern, not_found};
+use crate::patterns::{self, Pattern, not_found};
 use crate::{Context, completions, describe, units};
 
 /// Show everything about a topic
@@ -24,7 +24,7 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result {
     let pattern = Pattern::new(&args.topic);
-    let topics = pattern.expand(&context.domain)?;
+    let topics = patterns::expand(&pattern, &context.domain)?;
     if topics.is_empty() {
         return Err(Failure::Failed(format!("no topic matches {}{}", args.topic, context.in_domain())));
     }
