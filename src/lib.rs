@@ -72,6 +72,8 @@ compile_error!(
 mod core;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
+#[cfg(all(feature = "tank", target_os = "linux"))]
+pub mod tank;
 
 pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]

@@ -1,7 +1,7 @@
 //! Linux: memory that processes share, waiting without polling, and the topics that are made of both.
 
 mod fork;
-mod futex;
+pub(crate) mod futex;
 mod lock;
 mod shm;
 pub mod sync;

@@ -75,6 +75,7 @@ pub fn json(info: &TopicInfo) -> Value {
             "max_len": geometry.max_len,
             "subscribers": geometry.subscribers,
             "samples": geometry.samples,
+            "latched": geometry.latched,
         },
         "published": info.published,
         "held": info.held,

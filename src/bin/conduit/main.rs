@@ -9,6 +9,7 @@
 //! | `output` | standard output that may be closed at any time, JSON, colours |
 //! | `events` | sleeping until a signal, a topic, a thread or a descriptor wants attention |
 //! | `follow`, `patterns` | topic arguments, and observing what they stand for |
+//! | `keys` | single keys from a terminal, and signals that ask for something |
 //! | `units`, `stats`, `describe` | quantities, percentiles, what is known about a topic |
 
 mod bench;
@@ -22,10 +23,16 @@ mod events;
 mod follow;
 mod hz;
 mod info;
+#[cfg(feature = "tank")]
+mod keys;
+#[cfg(not(feature = "tank"))]
+mod off;
 mod outcome;
 mod output;
 mod patterns;
 mod publish;
+#[cfg(feature = "tank")]
+mod record;
 mod stats;
 mod topics;
 mod units;
@@ -71,6 +78,11 @@ enum Command {
     Echo(echo::Args),
     Pub(publish::Args),
     Hz(hz::Args),
+    #[cfg(feature = "tank")]
+    Record(record::Args),
+    #[cfg(not(feature = "tank"))]
+    #[command(flatten)]
+    Off(off::Command),
     Clean(clean::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -116,6 +128,10 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(args, &context),
         Command::Pub(args) => publish::run(&args, &context),
         Command::Hz(args) => hz::run(&args, &context),
+        #[cfg(feature = "tank")]
+        Command::Record(args) => record::run(&args, &context),
+        #[cfg(not(feature = "tank"))]
+        Command::Off(command) => off::run(&command),
         Command::Clean(args) => clean::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),

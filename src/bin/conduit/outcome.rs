@@ -46,6 +46,17 @@ impl From<Error> for Failure {
     }
 }
 
+#[cfg(feature = "tank")]
+impl From<conduit::tank::Error> for Failure {
+    fn from(error: conduit::tank::Error) -> Self {
+        match error {
+            conduit::tank::Error::Topic(error) => error.into(),
+            conduit::tank::Error::InvalidOption { .. } => Failure::Usage(error.to_string()),
+            error => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
 impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {
         Failure::Usage(error.to_string())

@@ -70,6 +70,8 @@ pub struct Geometry {
     pub subscribers: u32,
     /// Most samples that all subscribers together may declare; 0 with [`SlotKind::Words`], where samples are copies.
     pub samples: u32,
+    /// Whether a new subscriber begins with the last message.
+    pub latched: bool,
 }
 
 /// Longest message in Words slots.
@@ -190,6 +192,8 @@ pub(super) struct Header {
     pub(super) schema_encoding_len: u32,
     pub(super) domain_len: u32,
     pub(super) topic_len: u32,
+    pub(super) latched: u32,
+    pub(super) reserved: u32,
     pub(super) schema_name: [u8; MAX_NAME],
     pub(super) message_encoding: [u8; MAX_ENCODING],
     pub(super) schema_encoding: [u8; MAX_ENCODING],
@@ -264,8 +268,8 @@ pub(super) struct SubscriberPages {
 }
 
 const _: () = {
-    assert!(size_of::<Header>() == 536);
-    assert!(offset_of!(Header, schema_name) == 112);
+    assert!(size_of::<Header>() == 544);
+    assert!(offset_of!(Header, schema_name) == 120);
     assert!(size_of::<Control<AtomicU64>>() == 192);
     assert!(offset_of!(WriterPage, state) == 192);
     assert!(offset_of!(WriterPage, clock) == 208);
@@ -370,6 +374,8 @@ impl Header {
             schema_encoding_len: schema.schema_encoding.len() as u32,
             domain_len: domain.len() as u32,
             topic_len: topic.len() as u32,
+            latched: geometry.latched.into(),
+            reserved: 0,
             schema_name: text(&schema.name),
             message_encoding: text(&schema.message_encoding),
             schema_encoding: text(&schema.schema_encoding),
@@ -425,6 +431,11 @@ impl Header {
             max_len: header.max_len,
             subscribers: header.subscribers,
             samples: header.samples,
+            latched: match header.latched {
+                0 => false,
+                1 => true,
+                other => return Err(format!("latched is 0 or 1, not {other}")),
+            },
         };
         geometry.check()?;
         let schema_len = header.schema_len as usize;

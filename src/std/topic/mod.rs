@@ -53,6 +53,8 @@ mod wait_set;
 mod watch;
 mod writing_end;
 
+#[cfg(feature = "tank")]
+pub(crate) use self::{options::default_domain, watch::News};
 pub use error::{Error, Result};
 pub use layout::{Geometry, Overflow, SlotKind, Timestamps};
 pub use message::{Element, Field, Imu, Inline, Message, Payload, Quaternion, Time, Vector3, inline_words};

@@ -61,7 +61,7 @@ impl MultiWait {
             } else if !watches {
                 // Nothing more comes here, but something may take its name.
                 watches = true;
-                deadline = futex::earlier(deadline, watch::start_or_look(&place.region.name));
+                deadline = futex::earlier(deadline, watch::start_or_look());
                 sources.push((Source::Watch, watch::changes().load(Ordering::Acquire)));
             }
         }

@@ -150,7 +150,7 @@ impl Observer {
         if self.region.is_superseded() {
             let known = self.region.identity();
             let moved = || Ok(Region::stat(&self.region.name).ok().flatten().filter(|named| *named != known));
-            watch::wait_until(&self.region.name, Some(deadline), moved)?;
+            watch::wait_until(Some(deadline), moved)?;
         } else if self.can_sleep {
             let sleep = self.region.prepare_to_sleep();
             if !self.is_ready() && !self.region.is_superseded() {
@@ -190,8 +190,7 @@ impl Observer {
     /// What to add to a timestamp to get a time since 1970, by the publisher's last pair of clock readings; `None` if there
     /// is none.
     pub fn clock_offset(&self) -> Option<i128> {
-        let (monotonic, real) = self.region.writer_page().clock.read()?;
-        Some(i128::from(real) - i128::from(monotonic))
+        self.region.clock_offset()
     }
 
     fn is_ready(&self) -> bool {

@@ -28,6 +28,7 @@ pub struct PublisherOptions<T: Payload + ?Sized> {
     timestamps: Option<Timestamps>,
     subscribers: u32,
     samples: u32,
+    latched: bool,
     pub(super) permissions: u32,
     schema: Option<Schema>,
     pub(super) memory_lock: bool,
@@ -61,6 +62,7 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
             timestamps: None,
             subscribers: 16,
             samples: 2,
+            latched: false,
             permissions: 0o600,
             schema: None,
             memory_lock: false,
@@ -118,6 +120,14 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
     /// samples are copies, it has no effect.
     pub fn samples(mut self, each: u32) -> Self {
         self.samples = each;
+        self
+    }
+
+    /// Whether a subscriber that starts with [`Start::New`] begins with the last message that is there, as is fit for what
+    /// changes seldom: a map, a calibration, a state. A recording repeats that message at the beginning of each file. Default:
+    /// no.
+    pub fn latched(mut self, latched: bool) -> Self {
+        self.latched = latched;
         self
     }
 
@@ -193,6 +203,7 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
             max_len: self.max_len as u64,
             subscribers: self.subscribers,
             samples,
+            latched: self.latched,
         };
         let schema = self.schema.clone().unwrap_or_else(T::schema);
         let too_long = [
@@ -236,6 +247,7 @@ pub(super) enum Patience {
 pub struct SubscriberOptions<T: Payload + ?Sized> {
     domain: Option<String>,
     pub(super) start: Start,
+    pub(super) from_first: bool,
     pub(super) samples: u32,
     pub(super) patience: Patience,
     pub(super) any_owner: bool,
@@ -254,6 +266,7 @@ impl<T: Payload + ?Sized> SubscriberOptions<T> {
         SubscriberOptions {
             domain: None,
             start: Start::New,
+            from_first: false,
             samples: 2,
             patience: Patience::None,
             any_owner: false,
@@ -267,7 +280,7 @@ impl<T: Payload + ?Sized> SubscriberOptions<T> {
         self
     }
 
-    /// Where to start. Default: [`Start::New`].
+    /// Where to start. Default: [`Start::New`], which on a latched topic is [`Start::Latest`].
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
         self
@@ -297,6 +310,13 @@ impl<T: Payload + ?Sized> SubscriberOptions<T> {
     /// program's view of messages at any time.
     pub fn any_owner(mut self, allow: bool) -> Self {
         self.any_owner = allow;
+        self
+    }
+
+    /// To this subscriber all of the topic's messages are new: those that are gone count as lost.
+    #[cfg(feature = "tank")]
+    pub(crate) fn from_first(mut self) -> Self {
+        self.from_first = true;
         self
     }
 

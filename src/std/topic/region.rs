@@ -220,14 +220,20 @@ impl Region {
         self.writer_page().state.load_acquire() & u64::from(SUPERSEDED) != 0
     }
 
+    /// What to add to a timestamp to get nanoseconds since 1970.
+    pub(super) fn clock_offset(&self) -> Option<i128> {
+        let (monotonic, real) = self.writer_page().clock.read()?;
+        Some(i128::from(real) - i128::from(monotonic))
+    }
+
     /// Where whoever comes from the region that had the name before, and wants `expected` next, starts in this one.
     pub(super) fn start_for(&self, expected: Option<u64>) -> Start {
         let first = self.writer_page().ring.base.load(Ordering::Relaxed);
         match expected {
             // A replacement goes on counting where the old region ended.
             Some(expected) if first >= expected => Start::Sequence(expected),
-            // A topic that was removed and made anew: another stream.
-            _ => Start::Oldest,
+            // A topic that was removed and made anew: another stream, all of which is new to whoever comes.
+            _ => Start::Sequence(first),
         }
     }
 

@@ -122,6 +122,13 @@ impl<'a, T: Payload + ?Sized> Received<'a, T> {
     pub fn lagged(&self) -> u64 {
         self.lagged
     }
+
+    /// [`timestamp`](Received::timestamp) in nanoseconds; 0 for none.
+    #[cfg(feature = "tank")]
+    #[inline(always)]
+    pub(crate) fn timestamp_ns(&self) -> u64 {
+        self.timestamp
+    }
 }
 
 impl<T: Payload + ?Sized> Deref for Received<'_, T> {

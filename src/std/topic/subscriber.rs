@@ -95,21 +95,26 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             Patience::Until(timeout) => Some(Deadline::after(timeout)),
             _ => None,
         };
+        let first = |region: &Region| Start::Sequence(region.writer_page().ring.base.load(Ordering::Relaxed));
         let (region, start) = match find()? {
+            Some(region) if options.from_first => {
+                let start = first(&region);
+                (region, start)
+            }
             Some(region) => (region, options.start),
             None if options.patience == Patience::None => {
                 return Err(Error::NotFound { topic: name.to_string() });
             }
             None => {
-                let came = watch::wait_until(&name, deadline, find)?;
+                let came = watch::wait_until(deadline, find)?;
                 let region = came.ok_or_else(|| Error::TimedOut { topic: name.to_string() })?;
                 // To who waited for the topic, all of its messages are new.
-                let first = region.writer_page().ring.base.load(Ordering::Relaxed);
-                let start = if options.start == Start::New { Start::Sequence(first) } else { options.start };
+                let start = if options.start == Start::New { first(&region) } else { options.start };
                 (region, start)
             }
         };
         check_type::<T>(&region)?;
+        let start = if start == Start::New && region.geometry().latched { Start::Latest } else { start };
         let (attachment, reader) = join(region, start, options.samples, T::LEN)?;
         Ok(Subscriber {
             shared: Arc::new(Mutex::new(attachment.clone())),
@@ -202,6 +207,42 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         Ok(count)
     }
 
+    /// [`recv_batch`](Subscriber::recv_batch) that ends where the topic's region does: all messages of the batch are to be
+    /// read as [`schema`](Subscriber::schema) and [`geometry`](Subscriber::geometry) said before it.
+    /// [`follow_on`](Subscriber::follow_on) goes on from there.
+    #[cfg(feature = "tank")]
+    #[inline(always)]
+    pub(crate) fn recv_batch_here(
+        &mut self,
+        limit: usize,
+        mut each: impl FnMut(Received<'_, T>),
+    ) -> Result<usize, Error> {
+        self.attachment.region.check_ours()?;
+        let mut tries = Tries::default();
+        let mut count = 0;
+        while count < limit {
+            let received = self.take_batch(limit - count, &mut each);
+            count += received;
+            if received == 0 && (self.is_idle() || self.is_over() || !self.find_out(&mut tries)?) {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Moves on to the region that has taken the topic's name, if all of this one is received. Returns whether it did.
+    #[cfg(feature = "tank")]
+    pub(crate) fn follow_on(&mut self) -> Result<bool, Error> {
+        Ok(self.is_over() && self.follow()?)
+    }
+
+    /// Whether no message will come from this region any more.
+    #[cfg(feature = "tank")]
+    fn is_over(&self) -> bool {
+        // In this order: what was published before the region was over is received first.
+        self.attachment.region.is_superseded() && !self.attachment.is_ready()
+    }
+
     /// An iterator over all messages to come, which sleeps between them and ends at the first error; the next call of
     /// [`recv`](Subscriber::recv) returns that error again.
     pub fn iter(&mut self) -> impl Iterator<Item = Sample<T>> + '_ {
@@ -229,6 +270,12 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// How the topic's messages are to be read.
     pub fn schema(&self) -> &Schema {
         &self.attachment.region.schema
+    }
+
+    /// What to add to a timestamp to get nanoseconds since 1970, by the publisher's last pair of clock readings; `None` if there
+    /// is none.
+    pub fn clock_offset(&self) -> Option<i128> {
+        self.attachment.region.clock_offset()
     }
 
     /// Whether the topic has a live publisher. Meaningless in a forked child, where this handle cannot know.
@@ -400,7 +447,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     fn wait_for_successor(&mut self, deadline: Option<Deadline>) -> Result<(), Error> {
         let region = &self.attachment.region;
         let successor = || Ok(find(&region.name, self.any_owner, Some(region))?.map(drop));
-        watch::wait_until(&region.name, deadline, successor).map(drop)
+        watch::wait_until(deadline, successor).map(drop)
     }
 
     /// Moves on to the region that has taken the topic's name. `false` if there is none yet.

@@ -12,8 +12,7 @@ use rustix::io::Errno;
 
 use super::Error;
 use super::error::WATCH;
-use super::name::Name;
-use super::region::{Region, system_error};
+use super::region::Region;
 use crate::std::fork::PerProcess;
 use crate::std::futex::{self, Deadline};
 use crate::std::shm;
@@ -62,12 +61,12 @@ pub(super) fn changes() -> &'static AtomicU32 {
 }
 
 /// Starts watching, if this process does not watch already. Look at what you wait for after this call, not before.
-pub(super) fn start(name: &Name) -> Result<Arc<Watch>, Error> {
+pub(super) fn start() -> Result<Arc<Watch>, Error> {
     let mut instance = INSTANCE.get().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(watch) = &*instance {
         return Ok(watch.clone());
     }
-    let failed = |source| system_error(WATCH, name, source);
+    let failed = |source: Errno| Error::System { action: WATCH, path: shm::DIRECTORY.into(), source: source.into() };
     let inotify = inotify::init(CreateFlags::CLOEXEC).map_err(failed)?;
     inotify::add_watch(&inotify, shm::DIRECTORY, WatchFlags::CREATE | WatchFlags::MOVED_TO).map_err(failed)?;
     let watch = Arc::new(Watch { inotify, closings: Mutex::default() });
@@ -75,25 +74,51 @@ pub(super) fn start(name: &Name) -> Result<Arc<Watch>, Error> {
     std::thread::Builder::new()
         .name("conduit-watch".into())
         .spawn(move || listen(&read))
-        .map_err(|source| Error::System { action: "start a thread to watch for", path: name.to_string(), source })?;
+        .map_err(|source| Error::System { action: "start a thread to watch", path: shm::DIRECTORY.into(), source })?;
     *instance = Some(watch.clone());
     Ok(watch)
 }
 
 /// [`start`] for those who can do without: when to look again, where there is nothing to watch with. Call it before
 /// each sleep, as there may be a watch to spare by then.
-pub(super) fn start_or_look(name: &Name) -> Option<Deadline> {
-    start(name).err().map(|_| Deadline::after(LOOK_INTERVAL))
+pub(super) fn start_or_look() -> Option<Deadline> {
+    start().err().map(|_| Deadline::after(LOOK_INTERVAL))
+}
+
+/// Hears of topics that may have come or gone.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// The changes that were looked at.
+    heard: u32,
+}
+
+impl News {
+    /// Whatever changes from now on is news.
+    pub(crate) fn new() -> Self {
+        start_or_look();
+        News { heard: CHANGES.load(Ordering::Acquire) }
+    }
+
+    /// Sleeps until there is news. May return early.
+    pub(crate) fn wait(&mut self) {
+        futex::wait(&CHANGES, self.heard, start_or_look());
+        self.heard = CHANGES.load(Ordering::Acquire);
+    }
+
+    /// Ends the wait of everybody in this process who waits for news.
+    pub(crate) fn spread() {
+        CHANGES.fetch_add(1, Ordering::Release);
+        futex::wake_all(&CHANGES);
+    }
 }
 
 /// Sleeps until `done` answers something, asking again whenever a topic came or went. `None` once `deadline` has passed.
 pub(super) fn wait_until<R>(
-    name: &Name,
     deadline: Option<Deadline>,
     mut done: impl FnMut() -> Result<Option<R>, Error>,
 ) -> Result<Option<R>, Error> {
     loop {
-        let look = start_or_look(name);
+        let look = start_or_look();
         let ticket = CHANGES.load(Ordering::Acquire);
         if let Some(result) = done()? {
             return Ok(Some(result));
@@ -148,7 +173,7 @@ struct Vigil<'r> {
 impl<'r> Vigil<'r> {
     /// `None` if there is nothing to watch with.
     fn start(region: &'r Region) -> Option<Self> {
-        let watch = start(&region.name).ok()?;
+        let watch = start().ok()?;
         let (file, heard) = {
             // No report is counted meanwhile, so none is taken for one that was heard before.
             let closings = watch.closings();

@@ -1,0 +1,68 @@
+//! What can go wrong with a recording, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option has a value that cannot work.
+    #[error("option {option}: {reason}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with its value.
+        reason: String,
+    },
+    /// There is a file where one was to be made.
+    #[error("{} exists already, and no recording is overwritten: choose another name", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk has less space left than it must keep.
+    #[error(
+        "the disk of {} has {free} bytes left, and is to keep {min_free}: the recording ended there, complete",
+        path.display()
+    )]
+    DiskFull {
+        /// The file that was being written.
+        path: PathBuf,
+        /// Bytes that are left.
+        free: u64,
+        /// Bytes that must be left.
+        min_free: u64,
+    },
+    /// The system could not read or write a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system could not do something that has no file.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A topic cannot be used.
+    #[error(transparent)]
+    Topic(#[from] crate::topic::Error),
+}
+
+impl Error {
+    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
+        Error::Io { action: "write", path: path.into(), source }
+    }
+
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Error::Io { action: "read", path: path.into(), source }
+    }
+}

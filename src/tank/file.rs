@@ -1,0 +1,202 @@
+//! One MCAP file, from the first byte to the last.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::format::chunk::SealedChunk;
+use super::format::summary::{AttachmentIndex, Channel, ChunkIndex, MetadataIndex, Schema, Summary, SummaryOptions};
+use super::format::{MAGIC, encode};
+use super::storage::Storage;
+
+/// Room beyond the end of the file that is kept for its summary, at least; and how far beyond that each time.
+const RESERVE: u64 = 1 << 20;
+
+/// Writes a file in steps, each of which leaves it a valid beginning of one, or fails and can be [undone](Self::cut_back).
+///
+/// What stands between chunks is held back and goes out with the next one, in one write.
+#[derive(Debug)]
+pub(crate) struct FileWriter<S> {
+    storage: S,
+    /// Bytes that are written and good.
+    len: u64,
+    /// What goes before the next chunk.
+    pending: Vec<u8>,
+    summary: Summary,
+    options: SummaryOptions,
+    /// The checksum of all bytes that were written, if it is taken.
+    crc: Option<crc32fast::Hasher>,
+    /// Up to where there is room for sure.
+    reserved: u64,
+}
+
+impl<S: Storage> FileWriter<S> {
+    /// Begins a file.
+    pub(crate) fn begin(storage: S, profile: &str, library: &str) -> io::Result<Self> {
+        let mut writer = FileWriter {
+            storage,
+            len: 0,
+            pending: MAGIC.into(),
+            summary: Summary::default(),
+            options: SummaryOptions::default(),
+            crc: None,
+            reserved: 0,
+        };
+        encode::header(&mut writer.pending, profile, library);
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    /// Goes on with a file that ends at `len` and holds what `summary` says.
+    pub(crate) fn resume(storage: S, len: u64, summary: Summary) -> Self {
+        FileWriter {
+            storage,
+            len,
+            pending: Vec::new(),
+            summary,
+            options: SummaryOptions::default(),
+            crc: None,
+            reserved: 0,
+        }
+    }
+
+    /// Where the next record goes.
+    fn at(&self) -> u64 {
+        self.len + self.pending.len() as u64
+    }
+
+    /// Bytes of the file so far, with what is held back.
+    pub(crate) fn len(&self) -> u64 {
+        self.at()
+    }
+
+    /// Bytes that are left on the disk for others to use.
+    pub(crate) fn free(&self) -> io::Result<u64> {
+        self.storage.free()
+    }
+
+    pub(crate) fn add_schema(&mut self, schema: &Schema) {
+        encode::schema(&mut self.pending, schema);
+        self.summary.schemas.insert(schema.id, schema.clone());
+    }
+
+    pub(crate) fn add_channel(&mut self, channel: &Channel) {
+        encode::channel(&mut self.pending, channel);
+        self.summary.channels.insert(channel.id, channel.clone());
+    }
+
+    pub(crate) fn add_metadata(&mut self, name: &str, entries: &BTreeMap<String, String>) {
+        let offset = self.at();
+        encode::metadata(&mut self.pending, name, entries);
+        let len = self.at() - offset;
+        self.summary.metadata.push(MetadataIndex { offset, len, name: name.into() });
+    }
+
+    /// Adds a file within the file.
+    pub(crate) fn add_attachment(
+        &mut self,
+        name: &str,
+        media_type: &str,
+        log_time: u64,
+        create_time: u64,
+        data: &[u8],
+    ) -> io::Result<()> {
+        let offset = self.at();
+        let mut index = AttachmentIndex {
+            offset,
+            len: 0,
+            log_time,
+            create_time,
+            data_size: data.len() as u64,
+            name: name.into(),
+            media_type: media_type.into(),
+        };
+        encode::attachment(&mut self.pending, &index, data);
+        index.len = self.at() - offset;
+        self.summary.attachments.push(index);
+        self.flush()
+    }
+
+    /// Appends a chunk, and what was held back before it.
+    pub(crate) fn append(&mut self, chunk: &SealedChunk) -> io::Result<()> {
+        let offset = self.at();
+        let index = chunk.index();
+        let held_back = self.pending.len();
+        let written = if held_back == 0 {
+            self.write(chunk.bytes())
+        } else {
+            let mut bytes = std::mem::take(&mut self.pending);
+            bytes.extend_from_slice(chunk.bytes());
+            let written = self.write(&bytes);
+            if written.is_err() {
+                bytes.truncate(held_back);
+                self.pending = bytes;
+            }
+            written
+        };
+        written?;
+        self.summary.statistics.add(chunk.counts(), index.start_time, index.end_time);
+        let offsets = index.message_index_offsets.iter().map(|(&channel, &at)| (channel, offset + at));
+        self.summary.chunks.push(ChunkIndex { offset, message_index_offsets: offsets.collect(), ..index.clone() });
+        Ok(())
+    }
+
+    /// Writes what is held back.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let bytes = std::mem::take(&mut self.pending);
+        let written = self.write(&bytes);
+        if written.is_err() {
+            self.pending = bytes;
+        }
+        written
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // First, so that the end of the file has room when nothing else has any more.
+        let needed = self.len + (bytes.len() + self.summary.estimate()) as u64 + RESERVE / 4;
+        if needed > self.reserved {
+            self.storage.reserve(needed + RESERVE)?;
+            self.reserved = needed + RESERVE;
+        }
+        self.storage.write(self.len, bytes)?;
+        if let Some(crc) = &mut self.crc {
+            crc.update(bytes);
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Removes what a write left that failed. What was held back is held back again.
+    pub(crate) fn cut_back(&mut self) -> io::Result<()> {
+        self.storage.truncate(self.len)?;
+        // Also what was reserved beyond.
+        self.reserved = 0;
+        Ok(())
+    }
+
+    /// Ends the file, in one write; returns its length.
+    pub(crate) fn finish(&mut self) -> io::Result<u64> {
+        let mut bytes = std::mem::take(&mut self.pending);
+        let held_back = bytes.len();
+        let crc = self.crc.clone().map_or(0, |mut crc| {
+            crc.update(&bytes);
+            crc.finalize()
+        });
+        bytes.extend_from_slice(&self.summary.end(self.len + held_back as u64, crc, self.options));
+        match self.storage.write(self.len, &bytes) {
+            Ok(()) => {
+                self.len += bytes.len() as u64;
+                // What was set aside and not used goes back.
+                self.storage.truncate(self.len)?;
+                Ok(self.len)
+            }
+            Err(error) => {
+                bytes.truncate(held_back);
+                self.pending = bytes;
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

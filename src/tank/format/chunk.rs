@@ -1,0 +1,290 @@
+//! Chunks: messages as they are gathered, and as they stand in a file.
+
+use std::io::{self, Write};
+
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+use zstd::bulk::Compressor;
+
+use super::summary::ChunkIndex;
+#[cfg(test)]
+use super::summary::{Channel, Schema};
+use super::{Compression, encode, op};
+
+/// A message record before its data: opcode, length, channel, sequence, two times.
+pub(crate) const MESSAGE_HEAD: usize = 1 + 8 + 2 + 4 + 8 + 8;
+/// What a chunk record takes before its records, if it is not compressed: opcode, length, two times, size, checksum, no name,
+/// length.
+const CHUNK_HEAD: usize = 1 + 8 + 8 + 8 + 8 + 4 + 4 + 8;
+
+/// Records that are gathered until the chunk is sealed.
+#[derive(Debug)]
+pub(crate) struct OpenChunk {
+    /// Room for the head of the chunk, and the records.
+    bytes: Vec<u8>,
+}
+
+impl OpenChunk {
+    /// One that takes so many bytes of records without growing.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        OpenChunk::reusing(Vec::with_capacity(CHUNK_HEAD + bytes))
+    }
+
+    /// One in the memory of another.
+    pub(crate) fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.resize(CHUNK_HEAD, 0);
+        OpenChunk { bytes }
+    }
+
+    /// Bytes of its records.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - CHUNK_HEAD
+    }
+
+    /// Appends a message, whose data comes in two parts.
+    #[inline]
+    pub(crate) fn add_message(
+        &mut self,
+        channel: u16,
+        sequence: u32,
+        log_time: u64,
+        publish_time: u64,
+        parts: [&[u8]; 2],
+    ) {
+        let data = parts[0].len() + parts[1].len();
+        let mut head = [0; MESSAGE_HEAD];
+        head[0] = op::MESSAGE;
+        head[1..9].copy_from_slice(&((MESSAGE_HEAD - 9 + data) as u64).to_le_bytes());
+        head[9..11].copy_from_slice(&channel.to_le_bytes());
+        head[11..15].copy_from_slice(&sequence.to_le_bytes());
+        head[15..23].copy_from_slice(&log_time.to_le_bytes());
+        head[23..31].copy_from_slice(&publish_time.to_le_bytes());
+        self.bytes.reserve(MESSAGE_HEAD + data);
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(parts[0]);
+        self.bytes.extend_from_slice(parts[1]);
+    }
+
+    /// Appends a schema.
+    #[cfg(test)]
+    pub(crate) fn add_schema(&mut self, schema: &Schema) {
+        encode::schema(&mut self.bytes, schema);
+    }
+
+    /// Appends a channel.
+    #[cfg(test)]
+    pub(crate) fn add_channel(&mut self, channel: &Channel) {
+        encode::channel(&mut self.bytes, channel);
+    }
+}
+
+/// A chunk as it stands in a file, with the index records that follow it.
+#[derive(Debug)]
+pub(crate) struct SealedChunk {
+    bytes: Vec<u8>,
+    /// As if the chunk began the file.
+    index: ChunkIndex,
+    counts: Vec<(u16, u64)>,
+}
+
+impl SealedChunk {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// As if the chunk began the file.
+    pub(crate) fn index(&self) -> &ChunkIndex {
+        &self.index
+    }
+
+    /// How many messages each channel has.
+    pub(crate) fn counts(&self) -> &[(u16, u64)] {
+        &self.counts
+    }
+
+    /// Its memory, to be used again.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Seals chunks, one after the other, with what they have in common.
+pub(crate) struct Sealer {
+    compression: Compression,
+    zstd: Option<Compressor<'static>>,
+    /// Whether index records follow a chunk.
+    pub(crate) message_index: bool,
+    /// Each channel's place in `places`, and one more; 0 if it has none.
+    place_of: Vec<u16>,
+    places: Vec<Place>,
+}
+
+/// What is known of a channel while a chunk is sealed.
+struct Place {
+    channel: u16,
+    messages: u64,
+    /// Where its next index entry goes.
+    next: usize,
+}
+
+impl Sealer {
+    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
+        let zstd = match compression {
+            Compression::Zstd { level } => Some(Compressor::new(level)?),
+            _ => None,
+        };
+        Ok(Sealer { compression, zstd, message_index: true, place_of: vec![0; 1 << 16], places: Vec::new() })
+    }
+
+    /// Lays a chunk out. Uncompressed, its records stay where they are.
+    pub(crate) fn seal(&mut self, chunk: OpenChunk) -> io::Result<SealedChunk> {
+        let records = &chunk.bytes[CHUNK_HEAD..];
+        let (start_time, end_time) = self.count(records);
+        let size = records.len();
+        let crc = crc32fast::hash(records);
+        let name = self.compression.name();
+        let head = |compressed: usize| {
+            let mut head = Vec::with_capacity(CHUNK_HEAD + name.len());
+            head.push(op::CHUNK);
+            head.extend_from_slice(&((CHUNK_HEAD - 9 + name.len() + compressed) as u64).to_le_bytes());
+            head.extend_from_slice(&start_time.to_le_bytes());
+            head.extend_from_slice(&end_time.to_le_bytes());
+            head.extend_from_slice(&(size as u64).to_le_bytes());
+            head.extend_from_slice(&crc.to_le_bytes());
+            head.extend_from_slice(&(name.len() as u32).to_le_bytes());
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(&(compressed as u64).to_le_bytes());
+            head
+        };
+        let messages: u64 = self.places.iter().map(|place| place.messages).sum();
+        let index_len = if self.message_index { 15 * self.places.len() + 16 * messages as usize } else { 0 };
+        let (mut bytes, records) = match self.compression {
+            Compression::None => {
+                let mut bytes = chunk.bytes;
+                bytes[..CHUNK_HEAD].copy_from_slice(&head(size));
+                bytes.reserve(index_len);
+                (bytes, None)
+            }
+            _ => {
+                let compressed = self.compress(records)?;
+                let mut bytes = head(compressed.len());
+                bytes.reserve_exact(compressed.len() + index_len);
+                bytes.extend_from_slice(&compressed);
+                (bytes, Some(chunk.bytes))
+            }
+        };
+        let len = bytes.len();
+        let mut index = ChunkIndex {
+            start_time,
+            end_time,
+            offset: 0,
+            len: len as u64,
+            compression: name.into(),
+            compressed_size: (len - CHUNK_HEAD - name.len()) as u64,
+            uncompressed_size: size as u64,
+            ..ChunkIndex::default()
+        };
+        if self.message_index {
+            index.message_index_offsets = self.lay_out_indexes(&mut bytes);
+            index.message_index_len = (bytes.len() - len) as u64;
+            let (records, rest) = match &records {
+                Some(records) => (&records[CHUNK_HEAD..], &mut bytes[..]),
+                None => {
+                    let (chunk, rest) = bytes.split_at_mut(len);
+                    (&chunk[CHUNK_HEAD..], rest)
+                }
+            };
+            let base = if self.compression == Compression::None { len } else { 0 };
+            self.fill_indexes(records, rest, base);
+        }
+        let counts = self.places.iter().map(|place| (place.channel, place.messages)).collect();
+        Ok(SealedChunk { bytes, index, counts })
+    }
+
+    /// Finds out which channels there are, in the order of their numbers, and how many messages of each; returns the
+    /// earliest and the latest time.
+    fn count(&mut self, records: &[u8]) -> (u64, u64) {
+        for place in self.places.drain(..) {
+            self.place_of[usize::from(place.channel)] = 0;
+        }
+        let (mut start, mut end) = (u64::MAX, 0);
+        for (_, channel, time) in messages(records) {
+            let place = &mut self.place_of[usize::from(channel)];
+            if *place == 0 {
+                self.places.push(Place { channel, messages: 0, next: 0 });
+                // A recording has one channel less than there are numbers.
+                *place = self.places.len() as u16;
+            }
+            self.places[usize::from(*place) - 1].messages += 1;
+            (start, end) = (start.min(time), end.max(time));
+        }
+        self.places.sort_unstable_by_key(|place| place.channel);
+        for (at, place) in self.places.iter().enumerate() {
+            self.place_of[usize::from(place.channel)] = at as u16 + 1;
+        }
+        if self.places.is_empty() { (0, 0) } else { (start, end) }
+    }
+
+    /// Appends an index record for each channel, with room for its entries; returns where each is.
+    fn lay_out_indexes(&mut self, bytes: &mut Vec<u8>) -> std::collections::BTreeMap<u16, u64> {
+        let offsets = self.places.iter_mut().map(|place| {
+            let offset = bytes.len() as u64;
+            let len = 16 * place.messages;
+            encode::record(bytes, op::MESSAGE_INDEX, |bytes| {
+                bytes.extend_from_slice(&place.channel.to_le_bytes());
+                bytes.extend_from_slice(&(len as u32).to_le_bytes());
+                place.next = bytes.len();
+                bytes.resize(bytes.len() + len as usize, 0);
+            });
+            (place.channel, offset)
+        });
+        offsets.collect()
+    }
+
+    /// Writes each message's entry to its place; `out` begins with byte `base` of what the places count from.
+    fn fill_indexes(&mut self, records: &[u8], out: &mut [u8], base: usize) {
+        for (offset, channel, time) in messages(records) {
+            let place = &mut self.places[usize::from(self.place_of[usize::from(channel)]) - 1];
+            let entry = &mut out[place.next - base..][..16];
+            entry[..8].copy_from_slice(&time.to_le_bytes());
+            entry[8..].copy_from_slice(&(offset as u64).to_le_bytes());
+            place.next += 16;
+        }
+    }
+
+    fn compress(&mut self, records: &[u8]) -> io::Result<Vec<u8>> {
+        match (&mut self.zstd, self.compression) {
+            (Some(zstd), _) => zstd.compress(records),
+            (None, Compression::Lz4) => {
+                let info = FrameInfo::new()
+                    .content_size(Some(records.len() as u64))
+                    .block_size(BlockSize::Max1MB)
+                    .block_mode(BlockMode::Independent);
+                let mut encoder = FrameEncoder::with_frame_info(info, Vec::with_capacity(records.len()));
+                encoder.write_all(records)?;
+                Ok(encoder.finish()?)
+            }
+            (None, _) => Ok(records.to_vec()),
+        }
+    }
+}
+
+/// Where each message begins, its channel and its time.
+fn messages(records: &[u8]) -> impl Iterator<Item = (usize, u16, u64)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            // What is shorter than a message's head, at the end, is no message.
+            let (head, _) = records.get(at..)?.split_first_chunk::<MESSAGE_HEAD>()?;
+            let begin = at;
+            let [opcode, len @ ..] = *head.first_chunk::<9>()?;
+            at += 9 + u64::from_le_bytes(len) as usize;
+            if opcode == op::MESSAGE {
+                let channel = u16::from_le_bytes([head[9], head[10]]);
+                let time = u64::from_le_bytes(*head[15..].first_chunk()?);
+                return Some((begin, channel, time));
+            }
+        }
+    })
+}

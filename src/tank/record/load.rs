@@ -1,0 +1,91 @@
+//! What goes from the intake to the file: chunks, and what has to happen between them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::control::{Request, lock};
+use super::feed::Channel;
+use super::report::Counts;
+use crate::tank::format::chunk::OpenChunk;
+
+/// A chunk on its way to the file, numbered so that what is compressed side by side is written in order.
+#[derive(Debug)]
+pub(super) struct Load<C> {
+    pub number: u64,
+    pub chunk: Option<C>,
+    /// The memory that was set aside for it.
+    pub cost: usize,
+    /// Channels that are met for the first time.
+    pub channels: Vec<Arc<Channel>>,
+    /// The last message of each latched topic in the chunk, by channel.
+    pub latched: BTreeMap<u16, Latched>,
+    /// What became of messages that are in no chunk, since the load before, by account.
+    pub tallies: BTreeMap<usize, Counts>,
+    /// Done after the chunk.
+    pub request: Option<Request>,
+}
+
+impl<C> Load<C> {
+    pub fn map<D, E>(self, change: impl FnOnce(C) -> Result<D, E>) -> Result<Load<D>, E> {
+        let Load { number, chunk, cost, channels, latched, tallies, request } = self;
+        let chunk = chunk.map(change).transpose()?;
+        Ok(Load { number, chunk, cost, channels, latched, tallies, request })
+    }
+}
+
+/// A message that each file begins with, so that it stands alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Latched {
+    pub sequence: u32,
+    pub time: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Latched {
+    pub fn set(&mut self, sequence: u32, time: u64, parts: [&[u8]; 2]) {
+        (self.sequence, self.time) = (sequence, time);
+        self.bytes.clear();
+        parts.into_iter().for_each(|part| self.bytes.extend_from_slice(part));
+    }
+}
+
+/// The memory of chunks, which goes around.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    chunk_bytes: usize,
+    /// What a chunk takes in memory, compressed or on its way to be.
+    cost: usize,
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Spare chunks that are kept; one more goes back to the system.
+const MOST_SPARE: usize = 8;
+
+impl Buffers {
+    pub fn new(chunk_bytes: usize, is_compressed: bool) -> Self {
+        // Compressed, there are both for a moment.
+        let cost = if is_compressed { 2 * chunk_bytes } else { chunk_bytes };
+        Buffers { chunk_bytes, cost, spare: Mutex::default() }
+    }
+
+    pub fn cost(&self) -> usize {
+        self.cost
+    }
+
+    pub fn take(&self) -> OpenChunk {
+        match lock(&self.spare).pop() {
+            Some(bytes) => OpenChunk::reusing(bytes),
+            None => OpenChunk::with_capacity(self.chunk_bytes + self.chunk_bytes / 4),
+        }
+    }
+
+    pub fn give_back(&self, bytes: Vec<u8>) {
+        // What had to hold a large message is not kept for small ones, and what held compressed ones is too small.
+        if (self.chunk_bytes..=2 * self.chunk_bytes).contains(&bytes.capacity()) {
+            let mut spare = lock(&self.spare);
+            if spare.len() < MOST_SPARE {
+                spare.push(bytes);
+            }
+        }
+    }
+}

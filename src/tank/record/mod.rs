@@ -1,0 +1,309 @@
+//! Recording topics.
+//!
+//! ```text
+//! topics --intake--> chunks --workers--> compressed --writer--> file --syncer--> disk
+//!    ^ scout                                                      
+//! ```
+//!
+//! The intake is one thread, which takes messages from all topics and never waits for what comes after it: where there is no
+//! memory left, messages stay in their topics until they are overwritten there, which is counted. Workers compress side by
+//! side; the writer puts chunks into order, and decides on files.
+
+mod control;
+mod feed;
+mod intake;
+mod load;
+mod options;
+mod pace;
+mod report;
+mod rotation;
+mod scout;
+mod seal;
+mod shelf;
+mod sync;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use self::control::{Control, Request, lock};
+use self::feed::Channels;
+use self::intake::Intake;
+use self::load::Buffers;
+use self::scout::Scout;
+use self::shelf::Directory;
+use self::sync::Syncer;
+use self::writer::{Shelf, Writer};
+use crate::std::futex;
+use crate::tank::{Compression, Error};
+use crate::topic::WaitSet;
+
+pub use self::options::{RecorderOptions, SyncPolicy};
+pub use self::report::{Counts, Report};
+pub use self::shelf::leftovers;
+
+/// Records topics into MCAP files.
+///
+/// What it promises is in `docs/guarantees.md`: `published = recorded + lost`, for each topic; a crash of the recorder loses
+/// no message that is older than the chunk time; and no publisher ever waits for the disk.
+///
+/// ```
+/// use conduit::{Publisher, tank::Recorder};
+///
+/// # let domain = format!("doc-record-{}", std::process::id());
+/// # let path = std::env::temp_dir().join(format!("{domain}.mcap"));
+/// # let path = &path;
+/// let mut publisher = Publisher::<[u8]>::options().domain(&domain).open("log")?;
+/// let recorder = Recorder::options().domain(&domain).topics(["log"]).start(path)?;
+/// publisher.publish(b"hello")?;
+/// let report = recorder.stop();
+/// assert_eq!((report.topics["log"].published(), report.topics["log"].recorded), (1, 1));
+/// # std::fs::remove_file(path)?;
+/// # publisher.remove()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// As a descriptor it becomes readable when the recording has ended of itself: then [`stop`](Recorder::stop) tells why.
+#[derive(Debug)]
+pub struct Recorder {
+    control: Arc<Control>,
+    started: Instant,
+    threads: Option<Threads>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    scout: JoinHandle<()>,
+    intake: JoinHandle<Vec<String>>,
+    workers: Vec<JoinHandle<()>>,
+    writer: JoinHandle<Written>,
+}
+
+/// What the writer leaves.
+#[derive(Debug)]
+struct Written {
+    counts: Vec<Counts>,
+    files: Vec<PathBuf>,
+    bytes: u64,
+}
+
+/// How a recording is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Since it began.
+    pub elapsed: Duration,
+    /// Topics that are recorded.
+    pub topics: u64,
+    /// Messages that were taken from them, and their bytes.
+    pub messages: u64,
+    /// Bytes of those messages, as they are before compression.
+    pub bytes: u64,
+    /// Messages lost.
+    pub lost: u64,
+    /// Bytes written to files.
+    pub written: u64,
+    /// Files that were begun.
+    pub files: u64,
+    /// The file that is being written, or was last.
+    pub file: PathBuf,
+    /// Bytes that the disk has left, when last looked at; 0 if it was not yet.
+    pub free: u64,
+    /// For how long there has been something written that the disk may not have yet.
+    pub unsynced: Duration,
+    /// Whether it is paused.
+    pub paused: bool,
+}
+
+impl Recorder {
+    /// Options to record with.
+    pub fn options() -> RecorderOptions {
+        RecorderOptions::new()
+    }
+
+    fn start(options: RecorderOptions, path: &Path) -> Result<Self, Error> {
+        let directory = Directory { path: path.into(), numbered: options.is_split() };
+        Self::start_on(options, directory)
+    }
+
+    fn start_on<S: Shelf>(options: RecorderOptions, shelf: S) -> Result<Self, Error> {
+        let system = |what, source: std::io::Error| Error::System { what, source };
+        let options = Arc::new(options);
+        let (mut awake, mut nap, mut doze) = (WaitSet::new(), WaitSet::new(), WaitSet::new());
+        let wakers = [awake.waker(), nap.waker(), doze.waker()];
+        let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| system("make an eventfd", error.into()))?;
+        let control = Arc::new(Control::new(wakers, ended, options.paused));
+        let domain = options.domain.clone().unwrap_or_else(crate::topic::default_domain);
+        let mut scout = Scout::new(options.clone(), domain, control.clone());
+        scout.begin()?;
+
+        let thread = |error| system("start a thread", error);
+        let syncer = match options.sync {
+            SyncPolicy::Every(_) => {
+                let failed = control.clone();
+                let failed = move |source| failed.fail(Error::write(&lock(&failed.file), source));
+                Some(Syncer::start(control.clone(), failed).map_err(thread)?)
+            }
+            _ => None,
+        };
+        let is_compressed = options.compression != Compression::None;
+        let buffers = Arc::new(Buffers::new(options.chunk_bytes, is_compressed));
+        let writer = Writer::new(options.clone(), control.clone(), buffers.clone(), shelf, syncer)?;
+        let (fill, filled) = mpsc::channel();
+        let (seal, sealed) = mpsc::channel();
+        let filled = Arc::new(Mutex::new(filled));
+        // Sealing without compression is a checksum, for which one is enough.
+        let workers = if is_compressed { options.workers } else { 1 };
+        let workers = (0..workers).map(|_| {
+            let (compression, filled, seal) = (options.compression, filled.clone(), seal.clone());
+            let control = control.clone();
+            Builder::new().name("tank-seal".into()).spawn(move || seal::work(compression, &filled, &seal, &control))
+        });
+        let workers = workers.collect::<Result<_, _>>().map_err(thread)?;
+        drop(seal);
+        let writer = Builder::new()
+            .name("tank-write".into())
+            .spawn(move || {
+                let Writer { counts, files, bytes, .. } = writer.run(&sealed);
+                Written { counts, files: files.into(), bytes }
+            })
+            .map_err(thread)?;
+        let intake = Intake {
+            options,
+            control: control.clone(),
+            out: fill,
+            buffers,
+            awake,
+            nap,
+            doze,
+            feeds: Vec::new(),
+            channels: Channels::default(),
+            open: None,
+            is_starving: false,
+            tallies: BTreeMap::new(),
+            latched: BTreeMap::new(),
+            number: 0,
+        };
+        let intake = Builder::new().name("tank-intake".into()).spawn(move || intake.run()).map_err(thread)?;
+        let scout = Builder::new().name("tank-scout".into()).spawn(move || scout.run()).map_err(thread)?;
+        let threads = Some(Threads { scout, intake, workers, writer });
+        Ok(Recorder { control, started: Instant::now(), threads })
+    }
+
+    /// Drops what is published from now on, until [`resume`](Recorder::resume), and counts it as paused.
+    pub fn pause(&self) {
+        self.control.set_paused(true);
+    }
+
+    /// Records again.
+    pub fn resume(&self) {
+        self.control.set_paused(false);
+    }
+
+    /// Goes on in another file, without a gap. Does nothing to a recording of snapshots.
+    pub fn split(&self) {
+        self.control.request(Request::Split);
+    }
+
+    /// Writes the snapshot. Does nothing to a recording without.
+    pub fn trigger(&self) {
+        self.control.request(Request::Trigger);
+    }
+
+    /// How it is doing.
+    pub fn progress(&self) -> Progress {
+        let counters = &self.control.progress;
+        let unsynced = match counters.unsynced_since.load(Relaxed) {
+            0 => 0,
+            since => futex::now().saturating_sub(since),
+        };
+        Progress {
+            elapsed: self.started.elapsed(),
+            topics: counters.topics.load(Relaxed),
+            messages: counters.messages.load(Relaxed),
+            bytes: counters.bytes.load(Relaxed),
+            lost: counters.lost.load(Relaxed),
+            written: counters.written.load(Relaxed),
+            files: counters.files.load(Relaxed),
+            file: lock(&self.control.file).clone(),
+            free: counters.free.load(Relaxed),
+            unsynced: Duration::from_nanos(unsynced),
+            paused: self.control.is_paused(),
+        }
+    }
+
+    /// Ends the recording: takes what was published until now, and finishes the file. Waits for the disk.
+    pub fn stop(mut self) -> Report {
+        self.end()
+    }
+
+    fn end(&mut self) -> Report {
+        self.control.stop();
+        let mut report = Report {
+            topics: BTreeMap::new(),
+            files: Vec::new(),
+            bytes: 0,
+            duration: self.started.elapsed(),
+            failed: BTreeMap::new(),
+            fault: None,
+        };
+        if let Some(Threads { scout, intake, workers, writer }) = self.threads.take() {
+            join(scout);
+            let topics = join(intake);
+            workers.into_iter().for_each(join);
+            let written = join(writer);
+            let counts = written.counts.into_iter().chain(std::iter::repeat(Counts::default()));
+            report.topics = topics.into_iter().zip(counts).collect();
+            (report.files, report.bytes) = (written.files, written.bytes);
+        }
+        report.failed = std::mem::take(&mut lock(&self.control.failed));
+        report.fault = lock(&self.control.fault).take();
+        report
+    }
+}
+
+/// What a thread panicked with goes on where it is waited for.
+fn join<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+impl AsFd for Recorder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.control.ended.as_fd()
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.threads.is_some() && !std::thread::panicking() {
+            let report = self.end();
+            let lost = report.total().lost;
+            if lost > 0 || report.fault.is_some() {
+                tracing::error!(lost, fault = ?report.fault, "a recording ended that nobody asked about");
+            }
+        }
+    }
+}
+
+/// What a file says of the recording that it is a part of.
+fn about(part: u32) -> BTreeMap<String, String> {
+    let uname = rustix::system::uname();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let entries = [
+        ("part", part.to_string()),
+        ("host", uname.nodename().to_string_lossy().into_owned()),
+        ("boot_id", boot.trim().into()),
+        ("pid", std::process::id().to_string()),
+        ("monotonic_ns", futex::now().to_string()),
+        ("real_ns", futex::real_now().to_string()),
+    ];
+    entries.into_iter().map(|(key, value)| (key.into(), value)).collect()
+}

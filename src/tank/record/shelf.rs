@@ -1,0 +1,87 @@
+//! The recorder's files.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::rotation::part_path;
+use super::sync::SyncFile;
+use super::writer::Shelf;
+use crate::tank::Error;
+use crate::tank::format::MAGIC;
+use crate::tank::storage::DiskFile;
+
+/// Files of one name, numbered if there are several.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub path: PathBuf,
+    /// Whether the first has a number, too.
+    pub numbered: bool,
+}
+
+impl Shelf for Directory {
+    type Storage = DiskFile;
+
+    fn create(&mut self, part: u32) -> Result<(PathBuf, DiskFile, SyncFile), Error> {
+        let path = if part == 0 && !self.numbered { self.path.clone() } else { part_path(&self.path, part) };
+        let file = DiskFile::create(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
+            _ => Error::write(&path, source),
+        })?;
+        // Tells that somebody writes to it. Where there are no locks it is only taken for a leftover meanwhile.
+        let _ = flock(file.file(), FlockOperation::NonBlockingLockExclusive);
+        // Its entry in the directory has to outlive a power failure, too.
+        if let Some(directory) = path.parent() {
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(|source| Error::write(&path, source))?;
+        }
+        let synced: Arc<File> = file.file().clone();
+        Ok((path, file, Arc::new(move || synced.sync_data())))
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
+
+/// The recordings in `directory` that have no end, and that nobody writes to: what a recorder left that was killed.
+/// [`recover`](crate::tank::recover) gives them an end.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the directory cannot be read.
+pub fn leftovers(directory: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
+    let directory = directory.as_ref();
+    let failed = |source| Error::read(directory, source);
+    let mut leftovers = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        // What cannot be opened is somebody else's.
+        if path.extension().is_some_and(|extension| extension == "mcap") && is_leftover(&path).unwrap_or(false) {
+            leftovers.push(path);
+        }
+    }
+    leftovers.sort();
+    Ok(leftovers)
+}
+
+fn is_leftover(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact(&mut magic)?;
+    if magic != MAGIC || flock(&file, FlockOperation::NonBlockingLockShared).is_err() {
+        return Ok(false);
+    }
+    let len = file.seek(SeekFrom::End(0))?;
+    if len < 2 * MAGIC.len() as u64 {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::End(-(MAGIC.len() as i64)))?;
+    file.read_exact(&mut magic)?;
+    Ok(magic != MAGIC)
+}

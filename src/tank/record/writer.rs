@@ -1,0 +1,408 @@
+//! From chunks into files: which file, what each begins and ends with, and what to do when the disk cannot.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::control::{Control, Request, add, lock};
+use super::feed::Channel;
+use super::load::{Buffers, Latched, Load};
+use super::report::Counts;
+use super::rotation::{Filled, Rotation};
+use super::sync::{SyncFile, Syncer};
+use super::{RecorderOptions, SyncPolicy};
+use crate::std::futex;
+use crate::tank::Error;
+use crate::tank::file::FileWriter;
+use crate::tank::format::Compression;
+use crate::tank::format::chunk::{OpenChunk, SealedChunk, Sealer};
+use crate::tank::format::summary;
+use crate::tank::storage::Storage;
+
+/// Where files come from.
+pub(super) trait Shelf: Send + 'static {
+    type Storage: Storage + Send;
+    /// Makes the file of this number.
+    fn create(&mut self, part: u32) -> Result<(PathBuf, Self::Storage, SyncFile), Error>;
+    /// Removes a file that was finished.
+    fn remove(&mut self, path: &Path) -> io::Result<()>;
+}
+
+/// How often at most a file is told of losses while they go on.
+const LOSS_INTERVAL: u64 = 1_000_000_000;
+
+pub(super) struct Writer<S: Shelf> {
+    options: Arc<RecorderOptions>,
+    control: Arc<Control>,
+    buffers: Arc<Buffers>,
+    shelf: S,
+    syncer: Option<Syncer>,
+    file: Option<Part<S::Storage>>,
+    part: u32,
+    /// Each channel of the recording; its place is its number.
+    channels: Vec<Arc<Channel>>,
+    /// The last message of each latched topic that is in a file, by channel.
+    latched: BTreeMap<u16, Latched>,
+    /// What is kept for a snapshot.
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    pub counts: Vec<Counts>,
+    pub files: VecDeque<PathBuf>,
+    pub bytes: u64,
+}
+
+/// A file that is being written.
+struct Part<S> {
+    path: PathBuf,
+    writer: FileWriter<S>,
+    sync: SyncFile,
+    /// Channels and schemas that are in it.
+    channels: BTreeSet<u16>,
+    schemas: BTreeSet<u16>,
+    /// The time of its first message.
+    first: Option<u64>,
+    counts: BTreeMap<usize, Counts>,
+    /// Whether it has been told of what was lost, and when.
+    told: bool,
+    told_at: u64,
+}
+
+/// A chunk that is kept for a snapshot.
+struct Kept {
+    chunk: SealedChunk,
+    latched: BTreeMap<u16, Latched>,
+}
+
+impl<S: Shelf> Writer<S> {
+    /// Makes the first file, unless files are made on demand.
+    pub fn new(
+        options: Arc<RecorderOptions>,
+        control: Arc<Control>,
+        buffers: Arc<Buffers>,
+        shelf: S,
+        syncer: Option<Syncer>,
+    ) -> Result<Self, Error> {
+        let mut writer = Writer {
+            options,
+            control,
+            buffers,
+            shelf,
+            syncer,
+            file: None,
+            part: 0,
+            channels: Vec::new(),
+            latched: BTreeMap::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            counts: Vec::new(),
+            files: VecDeque::new(),
+            bytes: 0,
+        };
+        if writer.options.snapshot.is_none() {
+            writer.begin()?;
+        }
+        Ok(writer)
+    }
+
+    /// Writes what comes, in order, until nobody sends any more; then finishes the file.
+    pub fn run(mut self, loads: &Receiver<Load<SealedChunk>>) -> Self {
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        while let Ok(load) = loads.recv() {
+            early.insert(load.number, load);
+            while let Some(load) = early.remove(&next) {
+                next += 1;
+                let cost = load.cost;
+                self.take(load);
+                self.control.release(cost);
+            }
+        }
+        self.expire(Duration::ZERO);
+        if let Err(error) = self.end() {
+            self.control.fail(error);
+        }
+        if let Some(syncer) = self.syncer.take() {
+            syncer.finish();
+        }
+        self
+    }
+
+    fn take(&mut self, load: Load<SealedChunk>) {
+        self.channels.extend(load.channels);
+        for (account, counts) in load.tallies {
+            self.count(account, counts);
+        }
+        if let Some(chunk) = load.chunk {
+            match self.options.snapshot {
+                Some(time) => {
+                    self.kept_bytes += chunk.bytes().len();
+                    self.kept.push_back(Kept { chunk, latched: load.latched });
+                    self.expire(time);
+                }
+                None => self.write_or_fail(chunk, load.latched),
+            }
+        }
+        let answered = match load.request {
+            Some(Request::Split) if self.options.snapshot.is_none() => self.split(),
+            Some(Request::Trigger) if self.options.snapshot.is_some() => self.snapshot(),
+            _ => Ok(()),
+        };
+        if let Err(error) = answered {
+            self.fail(error);
+        }
+    }
+
+    fn count(&mut self, account: usize, counts: Counts) {
+        if self.counts.len() <= account {
+            self.counts.resize(account + 1, Counts::default());
+        }
+        self.counts[account] += counts;
+        if let Some(file) = &mut self.file {
+            *file.counts.entry(account).or_default() += counts;
+            file.told &= counts.lost == 0;
+        }
+    }
+
+    /// Counts each message of a chunk as `as_what` says.
+    fn count_chunk(&mut self, chunk: &SealedChunk, as_what: impl Fn(u64) -> Counts) {
+        for &(channel, messages) in chunk.counts() {
+            self.count(self.channels[usize::from(channel)].account, as_what(messages));
+        }
+    }
+
+    fn write_or_fail(&mut self, chunk: SealedChunk, latched: BTreeMap<u16, Latched>) {
+        if lock(&self.control.fault).is_some() {
+            return self.lose(&chunk);
+        }
+        let rotation = Rotation {
+            size: self.options.split_size,
+            time: self.options.split_time.map(|time| time.as_nanos() as u64),
+        };
+        let filled =
+            self.file.as_ref().and_then(|file| file.first.map(|first| Filled { bytes: file.writer.len(), first }));
+        let is_due = rotation.is_due(filled, chunk.bytes().len() as u64, chunk.index().end_time);
+        let written = if is_due { self.split() } else { Ok(()) }.and_then(|()| self.write(&chunk));
+        match written {
+            Ok(()) => self.latched.extend(latched),
+            Err(error) => {
+                self.lose(&chunk);
+                self.fail(error);
+            }
+        }
+        self.buffers.give_back(chunk.into_bytes());
+    }
+
+    fn lose(&mut self, chunk: &SealedChunk) {
+        let messages = chunk.counts().iter().map(|(_, messages)| messages).sum();
+        self.count_chunk(chunk, |lost| Counts { lost, ..Counts::default() });
+        add(&self.control.progress.lost, messages);
+    }
+
+    /// Appends a chunk to the file that is open, and what has to stand before it.
+    fn write(&mut self, chunk: &SealedChunk) -> Result<(), Error> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        for &(channel, _) in chunk.counts() {
+            file.add_channel(&self.channels, channel);
+        }
+        let now = futex::now();
+        if !file.told && now.saturating_sub(file.told_at) >= LOSS_INTERVAL {
+            file.tell_counts(&self.channels, now);
+        }
+        let before = file.writer.len();
+        file.writer.append(chunk).map_err(|source| Error::write(&file.path, source))?;
+        file.first.get_or_insert(chunk.index().start_time);
+        let (written, sync, path) = (file.writer.len() - before, file.sync.clone(), file.path.clone());
+        let free = file.writer.free();
+        self.bytes += written;
+        add(&self.control.progress.written, written);
+        self.count_chunk(chunk, |recorded| Counts { recorded, ..Counts::default() });
+        self.sync(&sync).map_err(|source| Error::write(&path, source))?;
+        if let Ok(free) = free {
+            self.control.progress.free.store(free, Relaxed);
+            if free < self.options.min_free {
+                return Err(Error::DiskFull { path, free, min_free: self.options.min_free });
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: &SyncFile) -> io::Result<()> {
+        let since = &self.control.progress.unsynced_since;
+        match (self.options.sync, &self.syncer) {
+            (SyncPolicy::Chunk, _) => file(),
+            (SyncPolicy::Every(time), Some(syncer)) => {
+                let _ = since.compare_exchange(0, futex::now(), Relaxed, Relaxed);
+                syncer.written(file, time);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        let (path, storage, sync) = self.shelf.create(self.part)?;
+        let mut writer = FileWriter::begin(storage, PROFILE, LIBRARY).map_err(|source| Error::write(&path, source))?;
+        writer.add_metadata("conduit.recording", &super::about(self.part));
+        if !self.options.metadata.is_empty() {
+            writer.add_metadata("conduit.user", &self.options.metadata);
+        }
+        self.part += 1;
+        self.files.push_back(path.clone());
+        lock(&self.control.file).clone_from(&path);
+        add(&self.control.progress.files, 1);
+        self.file = Some(Part {
+            path,
+            writer,
+            sync,
+            channels: BTreeSet::new(),
+            schemas: BTreeSet::new(),
+            first: None,
+            counts: BTreeMap::new(),
+            told: true,
+            told_at: 0,
+        });
+        Ok(())
+    }
+
+    /// Finishes the file that is open.
+    fn end(&mut self) -> Result<(), Error> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        file.tell_counts(&self.channels, futex::now());
+        let before = file.writer.len();
+        let len = file.writer.finish().map_err(|source| Error::write(&file.path, source))?;
+        self.bytes += len - before;
+        match (self.options.sync, &self.syncer) {
+            (SyncPolicy::Chunk, _) => (file.sync)().map_err(|source| Error::write(&file.path, source))?,
+            (SyncPolicy::Every(_), Some(syncer)) => syncer.done(file.sync),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Goes on in another file, which begins with what the latched topics said last.
+    fn split(&mut self) -> Result<(), Error> {
+        self.end()?;
+        self.remove_old();
+        self.begin()?;
+        self.write_latched()
+    }
+
+    fn remove_old(&mut self) {
+        let Some(keep) = self.options.keep else { return };
+        // The file that follows is one of them.
+        while self.files.len() >= keep {
+            let Some(path) = self.files.pop_front() else { return };
+            if let Err(error) = self.shelf.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an old part of the recording");
+            }
+        }
+    }
+
+    /// These are not counted: they are in the file before, too.
+    fn write_latched(&mut self) -> Result<(), Error> {
+        if self.latched.is_empty() {
+            return Ok(());
+        }
+        let mut chunk = OpenChunk::with_capacity(1 << 12);
+        for (&channel, Latched { sequence, time, bytes }) in &self.latched {
+            chunk.add_message(channel, *sequence, *time, *time, [bytes, &[]]);
+        }
+        let sealed = Sealer::new(Compression::None)
+            .and_then(|mut sealer| sealer.seal(chunk))
+            .map_err(|source| Error::System { what: "lay out a chunk", source })?;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        for &channel in self.latched.keys() {
+            file.add_channel(&self.channels, channel);
+        }
+        file.writer.append(&sealed).map_err(|source| Error::write(&file.path, source))
+    }
+
+    /// Lets go of what a snapshot need not reach back to, or has no memory for.
+    fn expire(&mut self, time: Duration) {
+        let newest = self.kept.back().map_or(0, |kept| kept.chunk.index().end_time);
+        let oldest = newest.saturating_sub(time.as_nanos() as u64);
+        while let Some(kept) = self.kept.front() {
+            let is_old = kept.chunk.index().end_time < oldest || time.is_zero();
+            if !is_old && self.kept_bytes <= self.options.memory {
+                break;
+            }
+            self.kept_bytes -= kept.chunk.bytes().len();
+            let Some(Kept { chunk, latched }) = self.kept.pop_front() else { break };
+            self.latched.extend(latched);
+            self.count_chunk(&chunk, |expired| Counts { expired, ..Counts::default() });
+        }
+    }
+
+    /// Writes what is kept to a file of its own.
+    fn snapshot(&mut self) -> Result<(), Error> {
+        self.remove_old();
+        self.begin()?;
+        self.write_latched()?;
+        while let Some(Kept { chunk, latched }) = self.kept.pop_front() {
+            self.kept_bytes -= chunk.bytes().len();
+            if let Err(error) = self.write(&chunk) {
+                self.lose(&chunk);
+                return Err(error);
+            }
+            self.latched.extend(latched);
+        }
+        self.end()
+    }
+
+    /// The recording ends here: with a finished file, if the disk lets that happen.
+    fn fail(&mut self, error: Error) {
+        if let Some(file) = &mut self.file {
+            let finished =
+                file.writer.cut_back().map_err(|source| Error::write(&file.path, source)).and_then(|()| self.end());
+            if let Err(error) = finished {
+                tracing::warn!(%error, "the recording has no end; `conduit tank recover` gives it one");
+            }
+        }
+        self.control.fail(error);
+    }
+}
+
+impl<S: Storage> Part<S> {
+    fn add_channel(&mut self, channels: &[Arc<Channel>], id: u16) {
+        if !self.channels.insert(id) {
+            return;
+        }
+        let channel = &channels[usize::from(id)];
+        let schema = &channel.schema;
+        // A schema has its number from the first channel that has it; 0 is for none.
+        let has_none = schema.name.is_empty() && schema.schema_encoding.is_empty() && schema.data.is_empty();
+        let first = channels.iter().position(|other| other.schema == *schema).unwrap_or(usize::from(id));
+        let schema_id = if has_none { 0 } else { first as u16 + 1 };
+        if schema_id != 0 && self.schemas.insert(schema_id) {
+            self.writer.add_schema(&summary::Schema {
+                id: schema_id,
+                name: schema.name.clone(),
+                encoding: schema.schema_encoding.clone(),
+                data: schema.data.clone(),
+            });
+        }
+        self.writer.add_channel(&summary::Channel {
+            id,
+            schema_id,
+            topic: channel.topic.clone(),
+            message_encoding: schema.message_encoding.clone(),
+            metadata: channel.metadata(),
+        });
+    }
+
+    /// Has the file say what became of each topic's messages so far.
+    fn tell_counts(&mut self, channels: &[Arc<Channel>], now: u64) {
+        let topic = |account| channels.iter().find(|channel| channel.account == account).map(|channel| &channel.topic);
+        let counts =
+            self.counts.iter().filter_map(|(&account, counts)| Some((topic(account)?.clone(), counts.to_json())));
+        self.writer.add_metadata("conduit.loss", &counts.collect());
+        (self.told, self.told_at) = (true, now);
+    }
+}
+
+const PROFILE: &str = "ros2";
+const LIBRARY: &str = concat!("conduit ", env!("CARGO_PKG_VERSION"));

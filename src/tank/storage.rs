@@ -1,0 +1,61 @@
+//! The bytes of a file, without a thought of what is in them.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+
+/// Where a file's bytes go. A call that fails may have written a part.
+pub(crate) trait Storage {
+    /// Writes `bytes` at `offset`, which is the end.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Forgets everything from `len` on.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Sets room aside up to `len`, which the file does not grow by. Where that is not possible, nothing happens.
+    fn reserve(&mut self, len: u64) -> io::Result<()>;
+    /// Bytes that are left for others to use.
+    fn free(&self) -> io::Result<u64>;
+}
+
+/// A file on a disk.
+#[derive(Debug)]
+pub(crate) struct DiskFile {
+    file: Arc<File>,
+}
+
+impl DiskFile {
+    /// Makes a file, which must not exist.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(DiskFile { file: Arc::new(file) })
+    }
+
+    pub(crate) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+}
+
+impl Storage for DiskFile {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let disk = fstatvfs(&self.file)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+}
