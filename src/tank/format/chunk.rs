@@ -103,6 +103,12 @@ impl SealedChunk {
         &self.counts
     }
 
+    /// In as little memory as it takes.
+    pub(crate) fn shrunk(mut self) -> Self {
+        self.bytes.shrink_to_fit();
+        self
+    }
+
     /// Its memory, to be used again.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -137,69 +143,45 @@ impl Sealer {
         Ok(Sealer { compression, zstd, message_index: true, place_of: vec![0; 1 << 16], places: Vec::new() })
     }
 
-    /// Lays a chunk out. Uncompressed, its records stay where they are.
-    pub(crate) fn seal(&mut self, chunk: OpenChunk) -> io::Result<SealedChunk> {
+    /// Lays a chunk out, and hands back memory that is free now. Uncompressed, the records stay where they are; compressed,
+    /// they go to `spare`.
+    pub(crate) fn seal(
+        &mut self,
+        chunk: OpenChunk,
+        spare: impl FnOnce() -> Vec<u8>,
+    ) -> io::Result<(SealedChunk, Option<Vec<u8>>)> {
         let records = &chunk.bytes[CHUNK_HEAD..];
         let (start_time, end_time) = self.count(records);
-        let size = records.len();
-        let crc = crc32fast::hash(records);
-        let name = self.compression.name();
-        let head = |compressed: usize| {
-            let mut head = Vec::with_capacity(CHUNK_HEAD + name.len());
-            head.push(op::CHUNK);
-            head.extend_from_slice(&((CHUNK_HEAD - 9 + name.len() + compressed) as u64).to_le_bytes());
-            head.extend_from_slice(&start_time.to_le_bytes());
-            head.extend_from_slice(&end_time.to_le_bytes());
-            head.extend_from_slice(&(size as u64).to_le_bytes());
-            head.extend_from_slice(&crc.to_le_bytes());
-            head.extend_from_slice(&(name.len() as u32).to_le_bytes());
-            head.extend_from_slice(name.as_bytes());
-            head.extend_from_slice(&(compressed as u64).to_le_bytes());
-            head
+        let mut index = ChunkIndex {
+            start_time,
+            end_time,
+            compression: self.compression.name().into(),
+            uncompressed_size: records.len() as u64,
+            ..ChunkIndex::default()
         };
-        let messages: u64 = self.places.iter().map(|place| place.messages).sum();
-        let index_len = if self.message_index { 15 * self.places.len() + 16 * messages as usize } else { 0 };
-        let (mut bytes, records) = match self.compression {
-            Compression::None => {
-                let mut bytes = chunk.bytes;
-                bytes[..CHUNK_HEAD].copy_from_slice(&head(size));
-                bytes.reserve(index_len);
-                (bytes, None)
-            }
+        let crc = crc32fast::hash(records);
+        let (mut bytes, left) = match self.compression {
+            Compression::None => (chunk.bytes, None),
             _ => {
-                let compressed = self.compress(records)?;
-                let mut bytes = head(compressed.len());
-                bytes.reserve_exact(compressed.len() + index_len);
-                bytes.extend_from_slice(&compressed);
+                let mut bytes = spare();
+                bytes.clear();
+                bytes.resize(CHUNK_HEAD + index.compression.len(), 0);
+                self.compress(records, &mut bytes)?;
                 (bytes, Some(chunk.bytes))
             }
         };
         let len = bytes.len();
-        let mut index = ChunkIndex {
-            start_time,
-            end_time,
-            offset: 0,
-            len: len as u64,
-            compression: name.into(),
-            compressed_size: (len - CHUNK_HEAD - name.len()) as u64,
-            uncompressed_size: size as u64,
-            ..ChunkIndex::default()
-        };
+        index.len = len as u64;
+        index.compressed_size = (len - CHUNK_HEAD - index.compression.len()) as u64;
+        write_head(&mut bytes, &index, crc);
         if self.message_index {
             index.message_index_offsets = self.lay_out_indexes(&mut bytes);
             index.message_index_len = (bytes.len() - len) as u64;
-            let (records, rest) = match &records {
-                Some(records) => (&records[CHUNK_HEAD..], &mut bytes[..]),
-                None => {
-                    let (chunk, rest) = bytes.split_at_mut(len);
-                    (&chunk[CHUNK_HEAD..], rest)
-                }
-            };
-            let base = if self.compression == Compression::None { len } else { 0 };
-            self.fill_indexes(records, rest, base);
+            let (chunk, indexes) = bytes.split_at_mut(len);
+            self.fill_indexes(&left.as_deref().unwrap_or(chunk)[CHUNK_HEAD..], indexes, len);
         }
         let counts = self.places.iter().map(|place| (place.channel, place.messages)).collect();
-        Ok(SealedChunk { bytes, index, counts })
+        Ok((SealedChunk { bytes, index, counts }, left))
     }
 
     /// Finds out which channels there are, in the order of their numbers, and how many messages of each; returns the
@@ -253,21 +235,48 @@ impl Sealer {
         }
     }
 
-    fn compress(&mut self, records: &[u8]) -> io::Result<Vec<u8>> {
+    /// Appends the compressed records.
+    fn compress(&mut self, records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        let begin = out.len();
         match (&mut self.zstd, self.compression) {
-            (Some(zstd), _) => zstd.compress(records),
+            (Some(zstd), _) => {
+                out.resize(begin + zstd::zstd_safe::compress_bound(records.len()), 0);
+                let len = zstd.compress_to_buffer(records, &mut out[begin..])?;
+                out.truncate(begin + len);
+            }
             (None, Compression::Lz4) => {
                 let info = FrameInfo::new()
                     .content_size(Some(records.len() as u64))
                     .block_size(BlockSize::Max1MB)
                     .block_mode(BlockMode::Independent);
-                let mut encoder = FrameEncoder::with_frame_info(info, Vec::with_capacity(records.len()));
+                let mut encoder = FrameEncoder::with_frame_info(info, out);
                 encoder.write_all(records)?;
-                Ok(encoder.finish()?)
+                encoder.finish()?;
             }
-            (None, _) => Ok(records.to_vec()),
+            (None, _) => out.extend_from_slice(records),
         }
+        Ok(())
     }
+}
+
+/// Writes the head of a chunk record to the beginning of `bytes`, where there is room for it.
+fn write_head(bytes: &mut [u8], index: &ChunkIndex, crc: u32) {
+    let name = index.compression.as_bytes();
+    let mut rest = bytes;
+    let mut put = |part: &[u8]| {
+        let (to, after) = std::mem::take(&mut rest).split_at_mut(part.len());
+        to.copy_from_slice(part);
+        rest = after;
+    };
+    put(&[op::CHUNK]);
+    put(&(index.len - 9).to_le_bytes());
+    put(&index.start_time.to_le_bytes());
+    put(&index.end_time.to_le_bytes());
+    put(&index.uncompressed_size.to_le_bytes());
+    put(&crc.to_le_bytes());
+    put(&(name.len() as u32).to_le_bytes());
+    put(name);
+    put(&index.compressed_size.to_le_bytes());
 }
 
 /// Where each message begins, its channel and its time.

@@ -204,7 +204,7 @@ impl Intake {
             return false;
         }
         let due = futex::now() + self.options.chunk_time.as_nanos() as u64 / 2;
-        self.open = Some(Open { chunk: self.buffers.take(), due });
+        self.open = Some(Open { chunk: OpenChunk::reusing(self.buffers.take()), due });
         true
     }
 

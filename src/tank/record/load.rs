@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use super::control::{Request, lock};
 use super::feed::Channel;
 use super::report::Counts;
-use crate::tank::format::chunk::OpenChunk;
 
 /// A chunk on its way to the file, numbered so that what is compressed side by side is written in order.
 #[derive(Debug)]
@@ -49,41 +48,38 @@ impl Latched {
     }
 }
 
-/// The memory of chunks, which goes around.
+/// The memory of chunks, which goes around: to get it anew from the system takes longer than to fill it.
 #[derive(Debug)]
 pub(super) struct Buffers {
     chunk_bytes: usize,
     /// What a chunk takes in memory, compressed or on its way to be.
     cost: usize,
+    /// How many are kept.
+    most: usize,
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
-/// Spare chunks that are kept; one more goes back to the system.
-const MOST_SPARE: usize = 8;
-
 impl Buffers {
-    pub fn new(chunk_bytes: usize, is_compressed: bool) -> Self {
+    pub fn new(chunk_bytes: usize, memory: usize, is_compressed: bool) -> Self {
         // Compressed, there are both for a moment.
         let cost = if is_compressed { 2 * chunk_bytes } else { chunk_bytes };
-        Buffers { chunk_bytes, cost, spare: Mutex::default() }
+        Buffers { chunk_bytes, cost, most: memory / chunk_bytes, spare: Mutex::default() }
     }
 
     pub fn cost(&self) -> usize {
         self.cost
     }
 
-    pub fn take(&self) -> OpenChunk {
-        match lock(&self.spare).pop() {
-            Some(bytes) => OpenChunk::reusing(bytes),
-            None => OpenChunk::with_capacity(self.chunk_bytes + self.chunk_bytes / 4),
-        }
+    pub fn take(&self) -> Vec<u8> {
+        // Room for the last batch, and for the indexes.
+        lock(&self.spare).pop().unwrap_or_else(|| Vec::with_capacity(self.chunk_bytes + self.chunk_bytes / 2))
     }
 
     pub fn give_back(&self, bytes: Vec<u8>) {
-        // What had to hold a large message is not kept for small ones, and what held compressed ones is too small.
+        // What had to hold a large message is not kept for small ones.
         if (self.chunk_bytes..=2 * self.chunk_bytes).contains(&bytes.capacity()) {
             let mut spare = lock(&self.spare);
-            if spare.len() < MOST_SPARE {
+            if spare.len() < self.most {
                 spare.push(bytes);
             }
         }

@@ -155,7 +155,7 @@ impl Recorder {
             _ => None,
         };
         let is_compressed = options.compression != Compression::None;
-        let buffers = Arc::new(Buffers::new(options.chunk_bytes, is_compressed));
+        let buffers = Arc::new(Buffers::new(options.chunk_bytes, options.memory, is_compressed));
         let writer = Writer::new(options.clone(), control.clone(), buffers.clone(), shelf, syncer)?;
         let (fill, filled) = mpsc::channel();
         let (seal, sealed) = mpsc::channel();
@@ -164,8 +164,10 @@ impl Recorder {
         let workers = if is_compressed { options.workers } else { 1 };
         let workers = (0..workers).map(|_| {
             let (compression, filled, seal) = (options.compression, filled.clone(), seal.clone());
-            let control = control.clone();
-            Builder::new().name("tank-seal".into()).spawn(move || seal::work(compression, &filled, &seal, &control))
+            let (buffers, control) = (buffers.clone(), control.clone());
+            Builder::new()
+                .name("tank-seal".into())
+                .spawn(move || seal::work(compression, &filled, &seal, &buffers, &control))
         });
         let workers = workers.collect::<Result<_, _>>().map_err(thread)?;
         drop(seal);

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use super::control::{Control, lock};
-use super::load::Load;
+use super::load::{Buffers, Load};
 use crate::tank::format::chunk::{OpenChunk, SealedChunk, Sealer};
 use crate::tank::{Compression, Error};
 
@@ -13,6 +13,7 @@ pub(super) fn work(
     compression: Compression,
     loads: &Mutex<Receiver<Load<OpenChunk>>>,
     out: &Sender<Load<SealedChunk>>,
+    buffers: &Buffers,
     control: &Arc<Control>,
 ) {
     let mut sealer = match Sealer::new(compression) {
@@ -21,7 +22,11 @@ pub(super) fn work(
     };
     // Whoever waits for a load keeps the others out, who would only wait, too.
     while let Ok(load) = { lock(loads).recv() } {
-        let sealed = load.map(|chunk| sealer.seal(chunk));
+        let sealed = load.map(|chunk| {
+            let (sealed, left) = sealer.seal(chunk, || buffers.take())?;
+            left.into_iter().for_each(|bytes| buffers.give_back(bytes));
+            Ok(sealed)
+        });
         match sealed {
             // Nobody receives only after the writer has panicked, which whoever joins it learns.
             Ok(load) => drop(out.send(load)),

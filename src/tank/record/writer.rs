@@ -139,6 +139,7 @@ impl<S: Shelf> Writer<S> {
         if let Some(chunk) = load.chunk {
             match self.options.snapshot {
                 Some(time) => {
+                    let chunk = chunk.shrunk();
                     self.kept_bytes += chunk.bytes().len();
                     self.kept.push_back(Kept { chunk, latched: load.latched });
                     self.expire(time);
@@ -311,8 +312,8 @@ impl<S: Shelf> Writer<S> {
         for (&channel, Latched { sequence, time, bytes }) in &self.latched {
             chunk.add_message(channel, *sequence, *time, *time, [bytes, &[]]);
         }
-        let sealed = Sealer::new(Compression::None)
-            .and_then(|mut sealer| sealer.seal(chunk))
+        let (sealed, _) = Sealer::new(Compression::None)
+            .and_then(|mut sealer| sealer.seal(chunk, Vec::new))
             .map_err(|source| Error::System { what: "lay out a chunk", source })?;
         let Some(file) = &mut self.file else { return Ok(()) };
         for &channel in self.latched.keys() {
