@@ -38,6 +38,23 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The node's name is not one.
+    #[error("`{node}` is no node name: {reason}")]
+    InvalidNode {
+        /// The name.
+        node: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Another node of this process is ended by signals.
+    #[error(
+        "node {node} cannot have SIGINT and SIGTERM, which another node of this process has: make it with \
+         `signals(false)` and end it by its `Stopper`"
+    )]
+    SignalsTaken {
+        /// The node that does not run.
+        node: String,
+    },
     /// An option has a value that cannot work.
     #[error("option {option}: {reason}")]
     InvalidOption {
@@ -212,12 +229,21 @@ pub enum Error {
 /// The `action` of inotify's calls, whose errors mean other limits than those of files.
 pub(super) const WATCH: &str = "watch for";
 
+/// The `action` of what decides where a thread runs, and how urgently.
+pub(crate) const PIN: &str = "choose";
+pub(crate) const PRIORITY: &str = "set";
+
 /// What to do about the errors that people meet, which depends on what was tried.
 fn hint(action: &str, error: &io::Error) -> &'static str {
     match (action, error.raw_os_error()) {
         (WATCH, Some(libc::EMFILE)) => " (raise fs.inotify.max_user_instances, or the limit on open files)",
         (WATCH, Some(libc::ENOSPC)) => " (raise fs.inotify.max_user_watches)",
         (WATCH, Some(libc::EACCES | libc::EPERM)) => " (a sandbox may forbid inotify)",
+        (PIN, Some(libc::EINVAL)) => " (this process may not use that CPU: see `taskset -p` and `nproc --all`)",
+        (PRIORITY, Some(libc::EACCES | libc::EPERM)) => {
+            " (it takes CAP_SYS_NICE: run it as root, give it that by `setcap cap_sys_nice+ep PROGRAM`, or raise `rtprio` and \
+             `nice` in /etc/security/limits.conf)"
+        }
         (_, Some(libc::ENOSPC)) => {
             " (/dev/shm is full: make the topic smaller, run `conduit clean`, or enlarge /dev/shm)"
         }

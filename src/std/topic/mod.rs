@@ -49,10 +49,11 @@ mod schema;
 mod subscriber;
 mod takeover;
 mod wait_set;
-mod watch;
+pub(crate) mod watch;
 mod writing_end;
 
 pub use error::{Error, Result};
+pub(crate) use error::{PIN, PRIORITY};
 pub use layout::{Geometry, Overflow, SlotKind, Timestamps};
 pub use message::{Element, Field, Imu, Inline, Message, Payload, Quaternion, Time, Vector3, inline_words};
 #[doc(hidden)]
@@ -67,5 +68,6 @@ pub use sample::{Received, Sample};
 pub use schema::{Schema, SchemaBuilder};
 pub use subscriber::Subscriber;
 pub use wait_set::{Key, WaitSet};
+pub(crate) use {multi_wait::Bell, multi_wait::MultiWait, name::Name, options::default_domain, subscriber::Attachment};
 
 pub use crate::core::ring::{MAX_READERS, Start};

@@ -94,7 +94,7 @@ impl WaitSet {
                 return Ok(Vec::new());
             }
             let (keys, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
-            let ready = self.waiter.wait(&places, self.waiter.ticket(), deadline)?;
+            let ready = self.waiter.wait(&places, self.waiter.ticket(), None, deadline)?;
             if !ready.is_empty() || deadline.is_some_and(Deadline::has_passed) {
                 return Ok(ready.into_iter().map(|at| keys[at]).collect());
             }
