@@ -29,6 +29,8 @@
 //! ```
 
 mod options;
+mod page;
+mod registry;
 mod report;
 mod schedule;
 mod signals;
@@ -41,14 +43,19 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 pub use options::{NodeOptions, Placement, Priority, Threads};
+pub use page::{Joined, MAX_NODE};
+pub use registry::{NodeInfo, NodeSubscription, NodeTimer, Removed, clean, inspect, list};
 pub use report::{Report, SubscriptionReport, TimerReport};
 pub use schedule::Tick;
 pub use stop::Stopper;
 
+use crate::std::futex;
 use crate::std::topic::{Error, Payload, Publisher, PublisherOptions, Received, Subscriber, SubscriberOptions};
+use page::{Card, Kind};
+use registry::Registration;
 use signals::Signals;
 use stop::{ENDS, StopOnDrop};
-use task::{Receive, Subscription, Timer};
+use task::{Account, Receive, Subscription, Timer};
 use worker::{Ended, Worker};
 
 /// Callbacks for topics and timers, and the threads that call them: see the [module](self).
@@ -69,6 +76,7 @@ pub struct Node<'env> {
     stopper: Stopper,
     subscriptions: Vec<Box<dyn Receive + 'env>>,
     timers: Vec<Timer<'env>>,
+    publications: Vec<String>,
 }
 
 impl std::fmt::Debug for Node<'_> {
@@ -100,6 +108,7 @@ impl<'env> Node<'env> {
             stopper: Stopper::new(),
             subscriptions: Vec::new(),
             timers: Vec::new(),
+            publications: Vec::new(),
         }
     }
 
@@ -191,6 +200,7 @@ impl<'env> Node<'env> {
     ) -> Result<Publisher<T>, Error> {
         let mut publisher = options.domain(&self.domain).open(topic)?;
         publisher.stop_waiting_when(self.stopper.flag());
+        self.publications.push(topic.into());
         Ok(publisher)
     }
 
@@ -203,18 +213,22 @@ impl<'env> Node<'env> {
     ///
     /// # Errors
     ///
-    /// Before any callback is called: [`Error::SignalsTaken`]; [`Error::InvalidOption`] if something of a node with
-    /// [`Threads::One`] has a placement of its own; [`Error::System`] if a thread cannot be started or placed. Later:
-    /// [`Error::System`] if the system refuses to wait.
+    /// Before any callback is called: [`Error::NodeExists`] if a node of this name runs in the domain; [`Error::SignalsTaken`];
+    /// [`Error::InvalidOption`] if something of a node with [`Threads::One`] has a placement of its own; [`Error::System`] if a
+    /// thread cannot be started or placed, or the node's file cannot be made. Later: [`Error::System`] if the system refuses to
+    /// wait.
     pub fn run(mut self) -> Result<Report, Error> {
+        self.check_placements()?;
         let signals = match self.options.signals {
             true => Some(Signals::take().ok_or_else(|| Error::SignalsTaken { node: self.name.to_string() })?),
             false => None,
         };
-        let workers = self.workers()?;
+        let registration = self.register()?;
+        let workers = self.workers();
         let (name, stopper) = (&*self.name, &self.stopper);
         tracing::info!(target: "conduit::node", node = name, domain = self.domain, "runs");
         let result = run_all(workers, stopper, signals.as_ref());
+        drop(registration);
         let signal = signals.and_then(Signals::give_back);
         match &result {
             Ok(_) => tracing::info!(target: "conduit::node", node = name, signal, "has ended"),
@@ -223,39 +237,60 @@ impl<'env> Node<'env> {
         Ok(Report { signal, ..result? })
     }
 
-    /// What each of its threads is to do.
-    fn workers(&mut self) -> Result<Vec<Worker<'env>>, Error> {
-        let common = self.options.placement;
-        let (mut subscriptions, mut timers) =
-            (std::mem::take(&mut self.subscriptions), std::mem::take(&mut self.timers));
-        let accounts =
-            subscriptions.iter_mut().map(|task| task.account()).chain(timers.iter_mut().map(|t| &mut t.account));
-        let placed: Vec<_> = accounts.map(|account| (account.name.clone(), account.placement)).collect();
-        for (name, placement) in placed.iter().filter(|(_, placement)| !placement.is_default()) {
-            placement.check()?;
-            if self.options.threads == Threads::One {
+    fn accounts(&mut self) -> impl Iterator<Item = (Kind, &mut Account)> {
+        let subscriptions = self.subscriptions.iter_mut().map(|task| (Kind::Subscription, task.account()));
+        subscriptions.chain(self.timers.iter_mut().map(|timer| (Kind::Timer(timer.period), &mut timer.account)))
+    }
+
+    fn check_placements(&mut self) -> Result<(), Error> {
+        let threads = self.options.threads;
+        for (_, account) in self.accounts().filter(|(_, account)| !account.placement.is_default()) {
+            account.placement.check()?;
+            if threads == Threads::One {
+                let name = &account.name;
                 let reason = format!("{name} has a placement of its own, but no thread: `Threads::Each` gives it one");
                 return Err(Error::InvalidOption { option: "threads", reason });
             }
         }
+        Ok(())
+    }
+
+    /// Has others see the node, and what is counted of each subscription and timer.
+    fn register(&mut self) -> Result<Registration, Error> {
+        let mut entries: Vec<_> = self.accounts().map(|(kind, account)| (kind, account.name.clone())).collect();
+        entries.extend(self.publications.iter().map(|topic| (Kind::Publication, topic.clone())));
+        let registration = Registration::new(&Card {
+            domain: self.domain.clone(),
+            name: self.name.to_string(),
+            pid: std::process::id(),
+            threads: self.options.threads,
+            started_real: futex::real_now(),
+            started: futex::now(),
+            entries,
+        })?;
+        for ((_, account), line) in self.accounts().zip(registration.lines()) {
+            account.line = Some(line);
+        }
+        Ok(registration)
+    }
+
+    /// What each of its threads is to do.
+    fn workers(&mut self) -> Vec<Worker<'env>> {
+        let (name, common) = (self.name.clone(), self.options.placement);
+        let (subscriptions, timers) = (std::mem::take(&mut self.subscriptions), std::mem::take(&mut self.timers));
         if self.options.threads == Threads::One {
-            if placed.is_empty() {
-                return Ok(Vec::new());
-            }
-            let mut worker = Worker::new(self.name.to_string(), common);
-            (worker.subscriptions, worker.timers) = (subscriptions, timers);
-            return Ok(vec![worker]);
+            let is_needed = !(subscriptions.is_empty() && timers.is_empty());
+            let worker = Worker::new(name.to_string(), common).with(subscriptions, timers);
+            return is_needed.then_some(worker).into_iter().collect();
         }
-        let mut workers = placed
-            .iter()
-            .map(|(name, placement)| Worker::new(format!("{}/{name}", self.name), placement.or(common)))
-            .collect::<Vec<_>>();
-        let mut free = workers.iter_mut();
-        for (subscription, worker) in subscriptions.drain(..).zip(free.by_ref()) {
-            worker.subscriptions.push(subscription);
-        }
-        timers.drain(..).zip(free).for_each(|(timer, worker)| worker.timers.push(timer));
-        Ok(workers)
+        let worker_of =
+            |account: &Account| Worker::new(format!("{name}/{}", account.name), account.placement.or(common));
+        let subscriptions = subscriptions.into_iter().map(|mut subscription| {
+            let worker = worker_of(subscription.account());
+            worker.with(vec![subscription], Vec::new())
+        });
+        let timers = timers.into_iter().map(|timer| worker_of(&timer.account).with(Vec::new(), vec![timer]));
+        subscriptions.chain(timers).collect()
     }
 }
 

@@ -6,7 +6,8 @@ use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::Node;
-use crate::std::topic::{self, Error, Name};
+use super::registry::check_name;
+use crate::std::topic::{self, Error};
 
 /// Which threads a node has.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -164,11 +165,7 @@ impl NodeOptions {
     /// [`Error::InvalidNode`], [`Error::InvalidDomain`], [`Error::InvalidOption`].
     pub fn build<'env>(self, name: &str) -> Result<Node<'env>, Error> {
         let domain = self.domain.clone().unwrap_or_else(topic::default_domain);
-        // Nodes are called as topics may be.
-        Name::new(&domain, name).map_err(|error| match error {
-            Error::InvalidTopic { topic, reason } => Error::InvalidNode { node: topic, reason },
-            error => error,
-        })?;
+        check_name(&domain, name)?;
         self.placement.check()?;
         Ok(Node::with(name, domain, self))
     }

@@ -3,9 +3,11 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::options::Placement;
+use super::page::{Joined, Line};
 use super::report::{SubscriptionReport, TimerReport};
 use super::schedule::{Schedule, Throttle, Tick};
 use crate::std::futex;
@@ -23,19 +25,56 @@ pub(super) struct Account {
     /// The topic, or the timer's period.
     pub(super) name: String,
     pub(super) placement: Placement,
+    /// Where others see what is counted, once the node runs.
+    pub(super) line: Option<Line>,
     panics: u64,
     panic_events: Throttle,
 }
 
 impl Account {
     pub(super) fn new(node: Arc<str>, name: String) -> Self {
-        Account { node, name, placement: Placement::default(), panics: 0, panic_events: Throttle::default() }
+        Account {
+            node,
+            name,
+            placement: Placement::default(),
+            line: None,
+            panics: 0,
+            panic_events: Throttle::default(),
+        }
+    }
+
+    fn show_count(&self, count: u64) {
+        if let Some(line) = &self.line {
+            line.live().count.store(count, Ordering::Relaxed);
+        }
+    }
+
+    fn show_missed(&self, missed: u64) {
+        if let Some(line) = &self.line {
+            line.live().missed.store(missed, Ordering::Relaxed);
+        }
+    }
+
+    fn show_joined(&self, joined: Joined) {
+        if let Some(line) = &self.line {
+            line.set_joined(joined);
+        }
+    }
+
+    /// Has others see which thread it is that calls back: this one.
+    pub(super) fn show_thread(&self) {
+        if let Some(line) = &self.line {
+            line.live().thread.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Ordering::Relaxed);
+        }
     }
 
     /// Counts and tells of what a callback, or what was dropped with it, panicked with.
     #[cold]
     fn panicked(&mut self, payload: Box<dyn Any + Send>) {
         self.panics += 1;
+        if let Some(line) = &self.line {
+            line.live().panics.store(self.panics, Ordering::Relaxed);
+        }
         let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
         if let Some(held_back) = self.panic_events.pass(futex::now()) {
             tracing::error!(
@@ -60,6 +99,9 @@ impl Account {
 /// A subscription, whatever it receives.
 pub(super) trait Receive: Send {
     fn account(&mut self) -> &mut Account;
+
+    /// Has others see where it stands.
+    fn start(&mut self);
 
     /// The topic, if it is still to come.
     fn awaited(&self) -> Option<&Name>;
@@ -121,7 +163,7 @@ impl<'env, T: Payload + ?Sized> Subscription<'env, T> {
     #[cold]
     fn refuse(&mut self, error: &Error) {
         if let Some(subscriber) = self.subscriber.take() {
-            self.lost_before += subscriber.lost();
+            self.lost_before = self.lost_before.wrapping_add(subscriber.lost());
         }
         let reason = error.to_string();
         if self.refused.as_ref() != Some(&reason) {
@@ -130,6 +172,7 @@ impl<'env, T: Payload + ?Sized> Subscription<'env, T> {
                 "cannot subscribe until the topic is replaced: {reason}"
             );
         }
+        self.account.show_joined(Joined::Refused);
         self.refused = Some(reason);
     }
 
@@ -144,6 +187,13 @@ impl<T: Payload + ?Sized> Receive for Subscription<'_, T> {
         &mut self.account
     }
 
+    fn start(&mut self) {
+        self.account.show_thread();
+        if self.subscriber.is_some() {
+            self.account.show_joined(Joined::Yes);
+        }
+    }
+
     fn awaited(&self) -> Option<&Name> {
         self.subscriber.is_none().then_some(&self.name)
     }
@@ -155,6 +205,7 @@ impl<T: Payload + ?Sized> Receive for Subscription<'_, T> {
                 tracing::debug!(
                     target: "conduit::node", node = &*self.account.node, topic = self.account.name, "the topic came"
                 );
+                self.account.show_joined(Joined::Yes);
                 self.subscriber = Some(subscriber);
                 self.refused = None;
             }
@@ -167,14 +218,19 @@ impl<T: Payload + ?Sized> Receive for Subscription<'_, T> {
     }
 
     fn receive(&mut self) -> bool {
-        let Self { account, subscriber, callback, messages, .. } = self;
+        let Self { account, subscriber, callback, messages, lost_before, .. } = self;
         let Some(subscriber) = subscriber else { return false };
+        let lost = subscriber.lost();
         let received = subscriber.recv_batch(1, |message| {
             *messages += 1;
+            account.show_count(*messages);
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| callback(message))) {
                 account.panicked(payload);
             }
         });
+        if subscriber.lost() != lost {
+            account.show_missed(lost_before.wrapping_add(subscriber.lost()));
+        }
         match received {
             Ok(count) => count > 0,
             Err(error) => {
@@ -225,6 +281,7 @@ impl<'env> Timer<'env> {
     pub(super) fn start(&mut self, now: u64) {
         // It fits: checked when it was made.
         self.schedule = Schedule::new(self.period.as_nanos() as u64, now);
+        self.account.show_thread();
     }
 
     /// The next deadline.
@@ -239,6 +296,7 @@ impl<'env> Timer<'env> {
         if tick.missed() > 0 {
             self.overran(tick, now);
         }
+        self.account.show_count(self.ticks);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.callback)(tick))) {
             self.account.panicked(payload);
         }
@@ -247,6 +305,7 @@ impl<'env> Timer<'env> {
     #[cold]
     fn overran(&mut self, tick: Tick, now: u64) {
         self.overruns = self.overruns.saturating_add(tick.missed());
+        self.account.show_missed(self.overruns);
         if let Some(held_back) = self.overrun_events.pass(now) {
             tracing::warn!(
                 target: "conduit::node", node = &*self.account.node, timer = self.account.name, missed = tick.missed(),

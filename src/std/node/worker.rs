@@ -17,9 +17,9 @@ const TURN: usize = 16;
 pub(super) struct Worker<'env> {
     /// Of the thread.
     pub(super) name: String,
-    pub(super) placement: Placement,
-    pub(super) subscriptions: Vec<Box<dyn Receive + 'env>>,
-    pub(super) timers: Vec<Timer<'env>>,
+    placement: Placement,
+    subscriptions: Vec<Box<dyn Receive + 'env>>,
+    timers: Vec<Timer<'env>>,
     waiter: MultiWait,
 }
 
@@ -33,6 +33,10 @@ pub(super) struct Ended {
 impl<'env> Worker<'env> {
     pub(super) fn new(name: String, placement: Placement) -> Self {
         Worker { name, placement, subscriptions: Vec::new(), timers: Vec::new(), waiter: MultiWait::default() }
+    }
+
+    pub(super) fn with(self, subscriptions: Vec<Box<dyn Receive + 'env>>, timers: Vec<Timer<'env>>) -> Self {
+        Worker { subscriptions, timers, ..self }
     }
 
     /// What ends its sleep.
@@ -51,6 +55,7 @@ impl<'env> Worker<'env> {
 
     /// Calls back until it is told to stop; then lets go of everything.
     pub(super) fn run(mut self, stopper: &Stopper) -> Ended {
+        self.subscriptions.iter_mut().for_each(|subscription| subscription.start());
         let now = futex::now();
         self.timers.iter_mut().for_each(|timer| timer.start(now));
         let result = self.work(stopper);

@@ -46,6 +46,28 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A node of this name runs already.
+    #[error("node {node} runs already (process {pid}): a name stands for one node of a domain at a time")]
+    NodeExists {
+        /// The node.
+        node: String,
+        /// Its process, as it was numbered in its own PID namespace.
+        pid: u32,
+    },
+    /// No node of this name runs.
+    #[error("node {node} does not run")]
+    NodeNotFound {
+        /// The node.
+        node: String,
+    },
+    /// The file of this name is no node's that this version can read.
+    #[error("{path} is no node's file: {reason} (`conduit clean` removes it once nobody uses it)")]
+    CorruptNode {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another node of this process is ended by signals.
     #[error(
         "node {node} cannot have SIGINT and SIGTERM, which another node of this process has: make it with \

@@ -59,6 +59,7 @@ pub use message::{Element, Field, Imu, Inline, Message, Payload, Quaternion, Tim
 #[doc(hidden)]
 pub use message::{is_aligned, is_type_name, zeroed};
 pub use name::{MAX_DOMAIN, MAX_TOPIC};
+pub(crate) use name::{check_domain, file_name_parts, file_path};
 pub use observer::{Observed, Observer};
 pub use options::{PublisherOptions, SubscriberOptions};
 pub use publisher::{Loan, Publisher};

@@ -434,6 +434,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         };
         let start = region.start_for(expected);
         let (attachment, reader) = join(region, start, self.samples, T::LEN)?;
+        let topic = &attachment.region.name;
+        tracing::info!(target: "conduit::topic", %topic, "a publisher replaced the topic: its subscriber moves on");
         self.leave();
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = attachment.clone();
         self.holder = Holder::new(attachment.clone());
