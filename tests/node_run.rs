@@ -100,7 +100,9 @@ fn one_thread_calls_back_for_all_topics_in_the_order_of_messages_and_topics_in_t
             .unwrap();
         }
         for number in 0..40u64 {
-            publishers.iter_mut().for_each(|publisher| drop(publisher.publish(&number.to_le_bytes()).unwrap()));
+            for publisher in &mut publishers {
+                publisher.publish(&number.to_le_bytes()).unwrap();
+            }
         }
         let report = node.run().unwrap();
         let called = called.into_inner().unwrap();
@@ -163,7 +165,9 @@ fn with_a_thread_each_callbacks_of_different_topics_and_timers_run_at_the_same_t
     }
     let mut once = false;
     node.every(Duration::from_millis(1), move |_| callback(&mut once, &meeting, &said)).unwrap();
-    publishers.iter_mut().for_each(|publisher| drop(publisher.publish(b"go").unwrap()));
+    for publisher in &mut publishers {
+        publisher.publish(b"go").unwrap();
+    }
     let running = Running::start(node);
     let names: HashSet<_> = (0..3).map(|_| next(&names)).collect();
     assert_eq!(names, ["arm/left", "arm/right", "arm/1ms"].map(String::from).into());
@@ -230,7 +234,7 @@ fn a_topic_of_another_type_is_refused_until_one_that_fits_takes_its_place() {
     let tick = send.clone();
     node.subscribe::<Left>("t", move |message| send.send(message.value).unwrap()).unwrap();
     // Others are called back meanwhile.
-    node.every(Duration::from_millis(1), move |_| drop(tick.send(-1.0))).unwrap();
+    node.every(Duration::from_millis(1), move |_| _ = tick.send(-1.0)).unwrap();
     let running = Running::start(node);
     let joined = || node::inspect(Some(domain.name()), "n").map(|info| info.subscriptions[0].joined);
     let reaches = |state| eventually("the subscription's state", || matches!(joined(), Ok(now) if now == state));
@@ -664,7 +668,7 @@ fn a_nice_thread_is_nice_and_no_other_is() {
     let before = nice();
     let mut node = options(&domain).priority(Priority::Nice(19)).build("n").unwrap();
     let (send, seen) = channel();
-    node.every(Duration::from_millis(1), move |_| drop(send.send(nice()))).unwrap();
+    node.every(Duration::from_millis(1), move |_| _ = send.send(nice())).unwrap();
     let running = Running::start(node);
     assert_eq!(next(&seen), 19);
     running.stop();

@@ -7,18 +7,18 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::stop::ENDS;
-use crate::std::fork;
 
 const SIGNALS: [i32; 2] = [libc::SIGINT, libc::SIGTERM];
 
-/// Who has the signals: 1 + the fork generation of the process whose node does, 0 if none does. What a parent's node left in
-/// a forked child counts for nothing there. Written by `take` and by the guard's end; read by the handler.
+/// Who has the signals: the process whose node does, 0 if none does. What a parent's node left in a forked child counts for
+/// nothing there, from the child's first instruction on, which is before any handler of the fork has run. Written by `take`
+/// and by the guard's end; read by the handler.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 /// The first signal that came since they were taken; 0 for none. Written by the handler, and by `take`; read by the owner.
 static CAME: AtomicI32 = AtomicI32::new(0);
 
 fn this_process() -> u32 {
-    fork::generation().wrapping_add(1)
+    rustix::process::getpid().as_raw_nonzero().get() as u32
 }
 
 /// The right to the signals, which end the node and not the process. Gives them back when it is dropped.
