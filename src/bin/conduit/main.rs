@@ -22,6 +22,7 @@ mod events;
 mod follow;
 mod hz;
 mod info;
+mod nodes;
 mod outcome;
 mod output;
 mod patterns;
@@ -68,6 +69,7 @@ enum Command {
     Demo(demo::Args),
     Topics(topics::Args),
     Info(info::Args),
+    Nodes(nodes::Args),
     Echo(echo::Args),
     Pub(publish::Args),
     Hz(hz::Args),
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, &context),
         Command::Topics(args) => topics::run(&args, &context),
         Command::Info(args) => info::run(&args, &context),
+        Command::Nodes(args) => nodes::run(&args, &context),
         Command::Echo(args) => echo::run(args, &context),
         Command::Pub(args) => publish::run(&args, &context),
         Command::Hz(args) => hz::run(&args, &context),
