@@ -2,7 +2,7 @@
 
 use conduit::Error;
 use conduit::node;
-use conduit::topic::{check_file, clean_some, list};
+use conduit::topic::{self, check_file, clean_some, list};
 use serde_json::json;
 
 use crate::outcome::{Failure, Outcome, Result};
@@ -38,26 +38,22 @@ pub fn run(args: &Args, context: &Context) -> Result {
     let (nodes, failed_nodes): (Vec<_>, Vec<_>) = found_nodes.into_iter().partition(|node| node.error.is_none());
     let bytes: u64 = removed.iter().map(|removed| removed.bytes).chain(nodes.iter().map(|node| node.bytes)).sum();
     if context.json {
-        let describe = |removed: &conduit::topic::Removed| {
-            let mut json = json!({ "topic": removed.topic, "domain": removed.domain, "bytes": removed.bytes });
-            if let Some(error) = &removed.error {
+        let describe = |what: &str, name: &str, domain: &str, bytes: u64, error: &Option<String>| {
+            let mut json = json!({ what: name, "domain": domain, "bytes": bytes });
+            if let Some(error) = error {
                 json["error"] = error.as_str().into();
             }
             json
         };
-        let describe_node = |removed: &node::Removed| {
-            let mut json = json!({ "node": removed.node, "domain": removed.domain, "bytes": removed.bytes });
-            if let Some(error) = &removed.error {
-                json["error"] = error.as_str().into();
-            }
-            json
+        let all = |topics: &[topic::Removed], nodes: &[node::Removed]| {
+            let topics = topics.iter().map(|it| describe("topic", &it.topic, &it.domain, it.bytes, &it.error));
+            let nodes = nodes.iter().map(|it| describe("node", &it.node, &it.domain, it.bytes, &it.error));
+            topics.chain(nodes).collect::<Vec<_>>()
         };
         print_json(&json!({
             "dry_run": args.dry_run,
-            "removed": removed.iter().map(describe).collect::<Vec<_>>(),
-            "failed": failed.iter().map(describe).collect::<Vec<_>>(),
-            "removed_nodes": nodes.iter().map(describe_node).collect::<Vec<_>>(),
-            "failed_nodes": failed_nodes.iter().map(describe_node).collect::<Vec<_>>(),
+            "removed": all(&removed, &nodes),
+            "failed": all(&failed, &failed_nodes),
             "bytes": bytes,
         }))?;
     } else {

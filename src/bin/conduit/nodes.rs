@@ -87,7 +87,7 @@ fn overview(found: &[Look], args: &Args) -> Result<()> {
         });
     }
     table.print(&mut out)?;
-    out.flush().map_err(Into::into)
+    out.flush()
 }
 
 fn sum(counts: impl Iterator<Item = u64>) -> u64 {
@@ -126,7 +126,7 @@ fn details(found: &[Look], context: &Context) -> Result<()> {
             Err(error) => note(format_args!("{error}")),
         }
     }
-    out.flush().map_err(Into::into)
+    out.flush()
 }
 
 fn print(info: &NodeInfo, out: &mut Out) -> Result<()> {
