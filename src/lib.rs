@@ -10,6 +10,8 @@
     doc = "| topics | `std` (Linux) | processes of one machine | [`topic`], [`Publisher`], [`Subscriber`] |"
 )]
 #![cfg_attr(not(feature = "std"), doc = "| topics | `std` (Linux) | processes of one machine | `topic` |")]
+#![cfg_attr(feature = "std", doc = "| nodes | `std` (Linux) | programs of callbacks and timers | [`node`], [`Node`] |")]
+#![cfg_attr(not(feature = "std"), doc = "| nodes | `std` (Linux) | programs of callbacks and timers | `node` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
 //!
 //! The kernel's types live in a `static`, in a leaked box, or behind a reference that outlives the threads that use them (as in
@@ -78,6 +80,8 @@ pub mod tank;
 pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use crate::core::{lanes, mpsc, pool};
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use crate::std::node::{self, Node};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::sync;
 #[cfg(all(feature = "std", target_os = "linux"))]

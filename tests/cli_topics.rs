@@ -357,7 +357,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
 fn help_and_version_go_to_standard_output() {
     let cli = Cli::new();
     let help = cli.run(&["--help"]).code(0);
-    for command in ["demo", "topics", "info", "echo", "pub", "hz", "clean", "doctor", "bench", "completions"] {
+    for command in ["demo", "topics", "info", "nodes", "echo", "pub", "hz", "clean", "doctor", "bench", "completions"] {
         assert!(help.out.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {}", help.out);
     }
     assert!(!help.out.contains("worker") && help.err.is_empty(), "{help:?}");

@@ -5,14 +5,15 @@ mod support;
 
 use std::time::Duration;
 
+use conduit::node::Threads;
 use conduit::topic::{Observer, Start};
-use conduit::{Subscriber, WaitSet};
+use conduit::{Node, Subscriber, WaitSet};
 use support::{Domain, KINDS, Process, eventually, hear, kind_name, kind_of, rounds, say};
 
 #[test]
 #[ignore = "a role that the tests of this program start"]
 fn helper_process() {
-    support::run_role(&[("waiter", waiter), ("publisher", publisher)]);
+    support::run_role(&[("waiter", waiter), ("publisher", publisher), ("expectant", expectant), ("ticker", ticker)]);
 }
 
 /// How long nothing may happen: 5 s at full size.
@@ -64,6 +65,14 @@ fn waiter(args: &[&str]) {
                     say(observed.data[0]);
                 }
             }
+        }
+        "node" | "node with a thread each" => {
+            let threads = if *way == "node" { Threads::One } else { Threads::Each };
+            let mut node = Node::options().domain(domain).threads(threads).build("idle").unwrap();
+            node.subscribe::<[u8]>("t", |message| say(message[0])).unwrap();
+            node.every(Duration::from_secs(3600), |_| {}).unwrap();
+            say("ready");
+            node.run().unwrap();
         }
         other => panic!("no way {other}"),
     }
@@ -141,6 +150,100 @@ fn a_subscriber_in_a_poll_loop_does_not_wake() {
 #[test]
 fn an_observer_does_not_wake() {
     sleeps_without_waking("observer");
+}
+
+#[test]
+fn a_node_does_not_wake() {
+    sleeps_without_waking("node");
+    sleeps_without_waking("node with a thread each");
+}
+
+/// Alone with its `/dev/shm`, where nobody else's topics come and go: a node whose topic is still to come, and does when it
+/// is told to make it.
+fn expectant(_: &[&str]) {
+    // SAFETY: only integers and C strings are handed in.
+    let mounted = unsafe {
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()) == 0
+            && libc::mount(c"tmpfs".as_ptr(), c"/dev/shm".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) == 0
+    };
+    if !mounted {
+        say(format_args!("skipped: {}", std::io::Error::last_os_error()));
+        return;
+    }
+    std::thread::spawn(|| {
+        let mut node = Node::new("expectant").unwrap();
+        node.subscribe::<[u8]>("awaited", |message| say(message[0])).unwrap();
+        node.every(Duration::from_secs(3600), |_| {}).unwrap();
+        say("ready");
+        node.run().unwrap();
+    });
+    while let Some(number) = hear() {
+        let mut publisher = conduit::Publisher::<[u8]>::open("awaited").unwrap();
+        publisher.publish(&[number.parse().unwrap()]).unwrap();
+    }
+}
+
+#[test]
+fn a_node_whose_topic_is_still_to_come_does_not_wake() {
+    let mut process = Process::start("expectant", &[]);
+    let line = process.line();
+    if line.starts_with("skipped") {
+        eprintln!("{line}: a private /dev/shm needs root");
+        return;
+    }
+    let before = settled(process.id());
+    std::thread::sleep(watch_time());
+    assert_eq!(switches(process.id()).0, before, "woke up for nothing");
+    assert_eq!(process.ask("9"), "9");
+    assert!(settled(process.id()) > before, "the count counts");
+    process.kill();
+}
+
+/// Calls back as often as it is told, between two marks that can be seen from outside.
+fn ticker(args: &[&str]) {
+    let count: u32 = args[0].parse().unwrap();
+    let mut node = Node::options().domain(args[1]).build("ticker").unwrap();
+    let stopper = node.stopper();
+    let mut calls = 0;
+    node.every(Duration::from_millis(1), move |_| {
+        calls += 1;
+        // What a first tick has to do is over by then.
+        if calls == 10 {
+            mark();
+        }
+        if calls == 10 + count {
+            mark();
+            stopper.stop();
+        }
+    })
+    .unwrap();
+    node.run().unwrap();
+    say("done");
+}
+
+#[test]
+fn a_tick_of_a_timer_costs_one_sleep_and_no_other_system_call() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        eprintln!("skipped: there is no strace");
+        return;
+    }
+    let domain = Domain::new();
+    let trace = format!("{}/trace-{}", env!("CARGO_TARGET_TMPDIR"), domain.name());
+    let count = rounds(500);
+    let strace = ["strace", "-f", "-o", &trace, "-e", "trace=all"];
+    let command = Process::wrapped(&strace, "ticker", &[&count.to_string(), domain.name()]);
+    let mut process = Process::spawn("ticker", command);
+    process.expect("done");
+    process.finish();
+    let calls = calls_between_marks(&trace);
+    let is_sleep = |call: &String| call.contains("futex_waitv(") || call.contains("FUTEX_WAIT");
+    assert!(calls.iter().all(is_sleep), "{:?}", calls.iter().find(|call| !is_sleep(call)));
+    // One that is late by less than a period does not sleep at all.
+    assert!((1..=count as usize).contains(&calls.len()), "{} for {count}", calls.len());
+    std::fs::remove_file(trace).unwrap();
 }
 
 /// Publishes as many messages as it is told between two marks that can be seen from outside, over and over.

@@ -21,6 +21,11 @@ impl Deadline {
         Deadline(now().saturating_add(timeout).min(i64::MAX as u64))
     }
 
+    /// At this reading of the clock; a time beyond its range is the last that it can tell.
+    pub(crate) fn at(nanoseconds: u64) -> Self {
+        Deadline(nanoseconds.min(i64::MAX as u64))
+    }
+
     /// Whether it has passed.
     pub(crate) fn has_passed(self) -> bool {
         now() >= self.0

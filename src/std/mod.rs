@@ -3,6 +3,7 @@
 mod fork;
 pub(crate) mod futex;
 mod lock;
+pub mod node;
 mod shm;
 pub mod sync;
 pub mod topic;

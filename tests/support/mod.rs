@@ -56,7 +56,7 @@ pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     }
 }
 
-/// A domain that no other test uses. In the end its topics must all be free for `clean`, which must leave nothing.
+/// A domain that no other test uses. In the end its topics and nodes must all be free for `clean`, which must leave nothing.
 pub struct Domain(String);
 
 impl Domain {
@@ -106,8 +106,12 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         let removed = topic::clean(Some(&self.0), false);
+        let nodes = conduit::node::clean(Some(&self.0), false);
         if !std::thread::panicking() {
             for removed in removed.unwrap() {
+                assert_eq!(removed.error, None, "{removed:?}");
+            }
+            for removed in nodes.unwrap() {
                 assert_eq!(removed.error, None, "{removed:?}");
             }
             assert_eq!(self.files(), [""; 0], "somebody still has these topics");

@@ -1,4 +1,4 @@
-//! `conduit completions`: scripts with which a shell asks this program what may come next, live topic names included.
+//! `conduit completions`: scripts with which a shell asks this program what may come next, live names of topics and nodes included.
 
 use std::ffi::{OsStr, OsString};
 
@@ -14,7 +14,7 @@ use crate::output::{Out, print_json};
 /// Names the shell that asks for completions.
 const VARIABLE: &str = "CONDUIT_COMPLETE";
 
-/// Print a script that completes commands, options and live topic names
+/// Print a script that completes commands, options and live names
 ///
 /// bash:  echo 'source <(conduit completions bash)' >> ~/.bashrc
 /// zsh:   echo 'source <(conduit completions zsh)' >> ~/.zshrc
@@ -70,12 +70,20 @@ pub fn topics() -> ArgValueCompleter {
     })
 }
 
+/// Completes a node.
+pub fn nodes() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let nodes = conduit::node::list(Some(&domain())).unwrap_or_default();
+        nodes.into_iter().map(|(_, node)| CompletionCandidate::new(node)).collect()
+    })
+}
+
 /// Completes a domain.
 pub fn domains() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let mut domains: Vec<_> =
-            conduit::topic::list(None).unwrap_or_default().into_iter().map(|(domain, _)| domain).collect();
-        domains.dedup();
+        let (topics, nodes) = (conduit::topic::list(None), conduit::node::list(None));
+        let all = topics.into_iter().chain(nodes).flatten();
+        let domains: std::collections::BTreeSet<_> = all.map(|(domain, _)| domain).collect();
         domains.into_iter().filter(|domain| !domain.is_empty()).map(CompletionCandidate::new).collect()
     })
 }

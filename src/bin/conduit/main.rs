@@ -25,6 +25,7 @@ mod hz;
 mod info;
 #[cfg(feature = "tank")]
 mod keys;
+mod nodes;
 #[cfg(not(feature = "tank"))]
 mod off;
 mod outcome;
@@ -75,6 +76,7 @@ enum Command {
     Demo(demo::Args),
     Topics(topics::Args),
     Info(info::Args),
+    Nodes(nodes::Args),
     Echo(echo::Args),
     Pub(publish::Args),
     Hz(hz::Args),
@@ -125,6 +127,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, &context),
         Command::Topics(args) => topics::run(&args, &context),
         Command::Info(args) => info::run(&args, &context),
+        Command::Nodes(args) => nodes::run(&args, &context),
         Command::Echo(args) => echo::run(args, &context),
         Command::Pub(args) => publish::run(&args, &context),
         Command::Hz(args) => hz::run(&args, &context),

@@ -35,9 +35,10 @@ pub enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::InvalidTopic { .. } | Error::InvalidDomain { .. } | Error::InvalidOption { .. } => {
-                Failure::Usage(error.to_string())
-            }
+            Error::InvalidTopic { .. }
+            | Error::InvalidNode { .. }
+            | Error::InvalidDomain { .. }
+            | Error::InvalidOption { .. } => Failure::Usage(error.to_string()),
             Error::NotFound { topic } => {
                 Failure::Failed(format!("topic {topic} does not exist: `conduit topics` lists those that do"))
             }

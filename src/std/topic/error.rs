@@ -38,6 +38,45 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The node's name is not one.
+    #[error("`{node}` is no node name: {reason}")]
+    InvalidNode {
+        /// The name.
+        node: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A node of this name runs already.
+    #[error("node {node} runs already (process {pid}): a name stands for one node of a domain at a time")]
+    NodeExists {
+        /// The node.
+        node: String,
+        /// Its process, as it was numbered in its own PID namespace.
+        pid: u32,
+    },
+    /// No node of this name runs.
+    #[error("node {node} does not run")]
+    NodeNotFound {
+        /// The node.
+        node: String,
+    },
+    /// The file of this name is no node's that this version can read.
+    #[error("{path} is no node's file: {reason} (`conduit clean` removes it once nobody uses it)")]
+    CorruptNode {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another node of this process is ended by signals.
+    #[error(
+        "node {node} cannot have SIGINT and SIGTERM, which another node of this process has: make it with \
+         `signals(false)` and end it by its `Stopper`"
+    )]
+    SignalsTaken {
+        /// The node that does not run.
+        node: String,
+    },
     /// An option has a value that cannot work.
     #[error("option {option}: {reason}")]
     InvalidOption {
@@ -212,12 +251,21 @@ pub enum Error {
 /// The `action` of inotify's calls, whose errors mean other limits than those of files.
 pub(super) const WATCH: &str = "watch for";
 
+/// The `action` of what decides where a thread runs, and how urgently.
+pub(crate) const PIN: &str = "choose";
+pub(crate) const PRIORITY: &str = "set";
+
 /// What to do about the errors that people meet, which depends on what was tried.
 fn hint(action: &str, error: &io::Error) -> &'static str {
     match (action, error.raw_os_error()) {
         (WATCH, Some(libc::EMFILE)) => " (raise fs.inotify.max_user_instances, or the limit on open files)",
         (WATCH, Some(libc::ENOSPC)) => " (raise fs.inotify.max_user_watches)",
         (WATCH, Some(libc::EACCES | libc::EPERM)) => " (a sandbox may forbid inotify)",
+        (PIN, Some(libc::EINVAL)) => " (this process may not use that CPU: see `taskset -p` and `nproc --all`)",
+        (PRIORITY, Some(libc::EACCES | libc::EPERM)) => {
+            " (it takes CAP_SYS_NICE: run it as root, give it that by `setcap cap_sys_nice+ep PROGRAM`, or raise `rtprio` and \
+             `nice` in /etc/security/limits.conf)"
+        }
         (_, Some(libc::ENOSPC)) => {
             " (/dev/shm is full: make the topic smaller, run `conduit clean`, or enlarge /dev/shm)"
         }

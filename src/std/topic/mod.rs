@@ -50,17 +50,19 @@ mod schema;
 mod subscriber;
 mod takeover;
 mod wait_set;
-mod watch;
+pub(crate) mod watch;
 mod writing_end;
 
 #[cfg(feature = "tank")]
-pub(crate) use self::{options::default_domain, watch::News};
+pub(crate) use self::watch::News;
 pub use error::{Error, Result};
+pub(crate) use error::{PIN, PRIORITY};
 pub use layout::{Geometry, Overflow, SlotKind, Timestamps};
 pub use message::{Element, Field, Imu, Inline, Message, Payload, Quaternion, Time, Vector3, inline_words};
 #[doc(hidden)]
 pub use message::{is_aligned, is_type_name, zeroed};
 pub use name::{MAX_DOMAIN, MAX_TOPIC};
+pub(crate) use name::{check_domain, file_name_parts, file_path};
 pub use observer::{Observed, Observer};
 pub use options::{PublisherOptions, SubscriberOptions};
 pub use pattern::Pattern;
@@ -71,5 +73,6 @@ pub use sample::{Received, Sample};
 pub use schema::{Schema, SchemaBuilder};
 pub use subscriber::Subscriber;
 pub use wait_set::{Key, WaitSet, Waker};
+pub(crate) use {multi_wait::Bell, multi_wait::MultiWait, name::Name, options::default_domain, subscriber::Attachment};
 
 pub use crate::core::ring::{MAX_READERS, Start};

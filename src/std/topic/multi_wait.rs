@@ -12,7 +12,7 @@ use crate::std::futex::{self, Deadline, WAIT_ANY_MAX};
 
 /// Sleeps until any of several places has news. Where the kernel cannot (`futex_waitv`), a thread sleeps on each word.
 #[derive(Debug, Default)]
-pub(super) struct MultiWait {
+pub(crate) struct MultiWait {
     /// Changes when a helper's word has changed, or when somebody [rings](Bell::ring).
     bell: Arc<Bell>,
     helpers: Vec<Helper>,
@@ -20,31 +20,48 @@ pub(super) struct MultiWait {
 
 /// A word of this process to sleep on. Incremented by whoever has news; the waiter sleeps on it.
 #[derive(Debug, Default)]
-pub(super) struct Bell(AtomicU32);
+pub(crate) struct Bell(AtomicU32);
 
 impl Bell {
-    pub(super) fn ring(&self) {
+    pub(crate) const fn new() -> Self {
+        Bell(AtomicU32::new(0))
+    }
+
+    /// May be called by a signal handler.
+    pub(crate) fn ring(&self) {
         self.0.fetch_add(1, Ordering::Release);
         futex::wake_all(&self.0);
+    }
+
+    /// What to hand to [`wait`](Bell::wait): rings from now on end it.
+    pub(crate) fn ticket(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until the bell has rung since `ticket`. May return early.
+    pub(crate) fn wait(&self, ticket: u32) {
+        futex::wait(&self.0, ticket, None);
     }
 }
 
 impl MultiWait {
-    pub(super) fn bell(&self) -> &Arc<Bell> {
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }
 
     /// What to hand to [`wait`](MultiWait::wait): rings from now on end it.
-    pub(super) fn ticket(&self) -> u32 {
-        self.bell.0.load(Ordering::Acquire)
+    pub(crate) fn ticket(&self) -> u32 {
+        self.bell.ticket()
     }
 
-    /// Sleeps until at least one of `places` is ready, the bell has rung since `ticket`, or `deadline` passes. Returns
-    /// the indices of the places that are ready. May return early, with none.
-    pub(super) fn wait(
+    /// Sleeps until at least one of `places` is ready, the bell has rung since `ticket`, or `deadline` passes; with `changes`,
+    /// also until a topic may have come or gone since [`watch::changes`] had that value. Returns the indices of the places
+    /// that are ready. May return early, with none.
+    pub(crate) fn wait(
         &mut self,
         places: &[Arc<Attachment>],
         ticket: u32,
+        changes: Option<u32>,
         mut deadline: Option<Deadline>,
     ) -> Result<Vec<usize>, Error> {
         let ready = ready_of(places);
@@ -52,7 +69,8 @@ impl MultiWait {
             return Ok(ready);
         }
         let mut sources = Vec::with_capacity(places.len() + 1);
-        let mut watches = false;
+        let mut watches = changes.is_some();
+        sources.extend(changes.map(|changes| (Source::Watch, changes)));
         for place in places {
             if !place.region.is_superseded() {
                 let sleep = place.region.prepare_to_sleep();

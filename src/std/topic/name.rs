@@ -31,25 +31,14 @@ impl Name {
     pub(crate) fn new(domain: &str, topic: &str) -> Result<Self, Error> {
         check_domain(domain)?;
         check_topic(topic)?;
-        let mut path = format!("{DIRECTORY}/{PREFIX}");
-        if !domain.is_empty() {
-            path.push_str(domain);
-            path.push(DOMAIN_END);
-        }
-        path.push_str(&topic.replace('/', "%2F"));
-        // With room for the mark of a replacement.
-        if path.len() - DIRECTORY.len() > MAX_FILE_NAME {
-            return Err(invalid_topic(topic, "its file's name would be too long: each `/` takes 3 of about 200 bytes"));
-        }
-        let path = CString::new(path).map_err(|_| invalid_topic(topic, "it contains a zero byte"))?;
+        let path = file_path(PREFIX, domain, topic).map_err(|reason| invalid_topic(topic, reason))?;
         Ok(Name { domain: domain.into(), topic: topic.into(), path })
     }
 
     /// The name that a file in the directory stands for, if it is a topic's.
     pub(crate) fn from_file(file: &str) -> Option<Self> {
-        let rest = file.strip_prefix(PREFIX)?;
-        let (domain, topic) = rest.split_once(DOMAIN_END).unwrap_or(("", rest));
-        Name::new(domain, &topic.replace("%2F", "/")).ok()
+        let (domain, topic) = file_name_parts(PREFIX, file)?;
+        Name::new(domain, &topic).ok()
     }
 
     /// Like [`from_file`](Name::from_file), for what a publisher left that died while it replaced a topic.
@@ -80,7 +69,29 @@ impl std::fmt::Display for Name {
     }
 }
 
-pub(super) fn check_domain(domain: &str) -> Result<(), Error> {
+/// The path of the file that has to do with something of `domain`; what it is, `prefix` says.
+pub(crate) fn file_path(prefix: &str, domain: &str, name: &str) -> Result<CString, &'static str> {
+    let mut path = format!("{DIRECTORY}/{prefix}");
+    if !domain.is_empty() {
+        path.push_str(domain);
+        path.push(DOMAIN_END);
+    }
+    path.push_str(&name.replace('/', "%2F"));
+    // With room for the mark of a replacement.
+    if path.len() - DIRECTORY.len() > MAX_FILE_NAME {
+        return Err("its file's name would be too long: each `/` takes 3 of about 200 bytes");
+    }
+    CString::new(path).map_err(|_| "it contains a zero byte")
+}
+
+/// The domain and the name that a file with `prefix` stands for, unchecked.
+pub(crate) fn file_name_parts<'f>(prefix: &str, file: &'f str) -> Option<(&'f str, String)> {
+    let rest = file.strip_prefix(prefix)?;
+    let (domain, name) = rest.split_once(DOMAIN_END).unwrap_or(("", rest));
+    Some((domain, name.replace("%2F", "/")))
+}
+
+pub(crate) fn check_domain(domain: &str) -> Result<(), Error> {
     let reason = if domain.len() > MAX_DOMAIN {
         "it is longer than 32 bytes"
     } else if !domain.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {

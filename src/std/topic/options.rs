@@ -331,7 +331,7 @@ impl<T: Payload + ?Sized> SubscriberOptions<T> {
         Subscriber::open_with(topic, self)
     }
 
-    pub(super) fn name(&self, topic: &str) -> Result<Name, Error> {
+    pub(crate) fn name(&self, topic: &str) -> Result<Name, Error> {
         if self.samples == 0 {
             return Err(Error::InvalidOption { option: "samples", reason: "a subscriber holds at least 1".into() });
         }

@@ -246,7 +246,7 @@ fn serve(waiter: &mut MultiWait) {
         };
         // Without descriptors to watch for successors with, those whose topic was replaced are told at once: their next
         // call meets the same error and reports it.
-        let ready = waiter.wait(&places, ticket, None).unwrap_or_else(|_| (0..places.len()).collect());
+        let ready = waiter.wait(&places, ticket, None, None).unwrap_or_else(|_| (0..places.len()).collect());
         let mut told = Vec::new();
         if let Some(service) = service().as_mut() {
             for place in ready.into_iter().map(|at| &places[at]) {

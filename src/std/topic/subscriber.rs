@@ -44,7 +44,7 @@ pub struct Subscriber<T: Payload + ?Sized> {
 /// A place among the subscribers of a region, which a [`Holder`] keeps. Whoever waits on the subscriber's behalf has the
 /// memory for as long as they look at it, and the place no longer than the subscriber and its samples.
 #[derive(Debug)]
-pub(super) struct Attachment {
+pub(crate) struct Attachment {
     pub(super) region: Region,
     pub(super) bit: u32,
     /// The position of the next message, for whoever waits on the subscriber's behalf. Written by the subscriber.
@@ -95,24 +95,31 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             Patience::Until(timeout) => Some(Deadline::after(timeout)),
             _ => None,
         };
-        let first = |region: &Region| Start::Sequence(region.writer_page().ring.base.load(Ordering::Relaxed));
-        let (region, start) = match find()? {
-            Some(region) if options.from_first => {
-                let start = first(&region);
-                (region, start)
-            }
-            Some(region) => (region, options.start),
-            None if options.patience == Patience::None => {
-                return Err(Error::NotFound { topic: name.to_string() });
-            }
+        match find()? {
+            Some(region) if options.from_first => Self::enter_new(region, &options),
+            Some(region) => Self::enter(region, options.start, &options),
+            None if options.patience == Patience::None => Err(Error::NotFound { topic: name.to_string() }),
             None => {
                 let came = watch::wait_until(deadline, find)?;
                 let region = came.ok_or_else(|| Error::TimedOut { topic: name.to_string() })?;
-                // To who waited for the topic, all of its messages are new.
-                let start = if options.start == Start::New { first(&region) } else { options.start };
-                (region, start)
+                Self::enter_new(region, &options)
             }
-        };
+        }
+    }
+
+    /// Joins a topic that was waited for, if it is there by now.
+    pub(crate) fn open_awaited(name: &Name, options: &SubscriberOptions<T>) -> Result<Option<Self>, Error> {
+        find(name, options.any_owner, None)?.map(|region| Self::enter_new(region, options)).transpose()
+    }
+
+    /// To who waited for the topic, all of its messages are new.
+    fn enter_new(region: Region, options: &SubscriberOptions<T>) -> Result<Self, Error> {
+        let first = region.writer_page().ring.base.load(Ordering::Relaxed);
+        let start = if options.start == Start::New { Start::Sequence(first) } else { options.start };
+        Self::enter(region, start, options)
+    }
+
+    fn enter(region: Region, start: Start, options: &SubscriberOptions<T>) -> Result<Self, Error> {
         check_type::<T>(&region)?;
         let start = if start == Start::New && region.geometry().latched { Start::Latest } else { start };
         let (attachment, reader) = join(region, start, options.samples, T::LEN)?;
@@ -299,6 +306,11 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         &self.shared
     }
 
+    /// The place that it has now, for its owner to wait at.
+    pub(crate) fn place(&self) -> &Arc<Attachment> {
+        &self.attachment
+    }
+
     /// The next message, if it is there. Otherwise [`find_out`](Self::find_out) tells why not.
     #[inline(always)]
     fn take_ready(&mut self) -> Option<Sample<T>> {
@@ -466,6 +478,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         };
         let start = region.start_for(expected);
         let (attachment, reader) = join(region, start, self.samples, T::LEN)?;
+        let topic = &attachment.region.name;
+        tracing::info!(target: "conduit::topic", %topic, "a publisher replaced the topic: its subscriber moves on");
         self.leave();
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = attachment.clone();
         self.holder = Holder::new(attachment.clone());

@@ -31,6 +31,7 @@ pub(super) fn take_topic(
                     if fits && !region.is_superseded() {
                         prepare(&region)?;
                         region.remove_leftover();
+                        tracing::debug!(target: "conduit::topic", topic = %name, "took over the topic");
                         return Ok(region);
                     }
                     first_sequence = region.next_sequence();
@@ -44,12 +45,18 @@ pub(super) fn take_topic(
         // First the new one, which may fail, then the end of the old one.
         let region = Region::create(name, &wanted.geometry, &wanted.schema, permissions, first_sequence)?;
         prepare(&region)?;
-        let named = match replaced {
-            Some(replaced) => replaced.make_way(&region)?,
-            None => region.link()?,
+        let (named, replaced) = match replaced {
+            Some(replaced) => (replaced.make_way(&region)?, true),
+            None => (region.link()?, false),
         };
         if named {
             region.remove_leftover();
+            if replaced {
+                let bytes = region.parsed.parts.len;
+                tracing::info!(target: "conduit::topic", topic = %name, bytes, "replaced what had the name");
+            } else {
+                tracing::debug!(target: "conduit::topic", topic = %name, bytes = region.parsed.parts.len, "made the topic");
+            }
             return Ok(region);
         }
     }

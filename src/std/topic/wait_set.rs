@@ -137,7 +137,7 @@ impl WaitSet {
                 None => {}
             }
             let (keys, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
-            let ready = self.waiter.wait(&places, ticket, deadline)?;
+            let ready = self.waiter.wait(&places, ticket, None, deadline)?;
             if !ready.is_empty() || deadline.is_some_and(Deadline::has_passed) {
                 return Ok(ready.into_iter().map(|at| keys[at]).collect());
             }

@@ -56,7 +56,7 @@ fn closings_of(closings: &HashMap<i32, u32>, file: i32) -> u32 {
 }
 
 /// The word that changes whenever a topic may have come or gone, once [`start`] was called.
-pub(super) fn changes() -> &'static AtomicU32 {
+pub(crate) fn changes() -> &'static AtomicU32 {
     &CHANGES
 }
 
@@ -81,7 +81,7 @@ pub(super) fn start() -> Result<Arc<Watch>, Error> {
 
 /// [`start`] for those who can do without: when to look again, where there is nothing to watch with. Call it before
 /// each sleep, as there may be a watch to spare by then.
-pub(super) fn start_or_look() -> Option<Deadline> {
+pub(crate) fn start_or_look() -> Option<Deadline> {
     start().err().map(|_| Deadline::after(LOOK_INTERVAL))
 }
 
