@@ -44,6 +44,22 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// It does not begin as an MCAP file does.
+    #[error("{} is no MCAP file", path.display())]
+    NotMcap {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A place in the file is not as it should be.
+    #[error("{}, byte {offset}: {fault}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        fault: crate::tank::Fault,
+    },
     /// The system could not do something that has no file.
     #[error("cannot {what}: {source}")]
     System {
@@ -51,6 +67,12 @@ pub enum Error {
         what: &'static str,
         /// What the system said.
         source: io::Error,
+    },
+    /// Nobody has come to receive a topic that is to be played.
+    #[error("topic {topic} has no subscriber: start it, or play without waiting for one")]
+    NoSubscriber {
+        /// The topic.
+        topic: String,
     },
     /// A topic cannot be used.
     #[error(transparent)]

@@ -8,9 +8,16 @@
 mod error;
 mod file;
 mod format;
+mod loss;
+mod play;
+mod read;
 mod record;
 mod storage;
 
 pub use self::error::Error;
 pub use self::format::Compression;
-pub use self::record::{Counts, Progress, Recorder, RecorderOptions, Report, SyncPolicy, leftovers};
+pub use self::format::parse::Fault;
+pub use self::loss::{Counts, NoCounts};
+pub use self::play::{PlayProgress, PlayReport, Played, Player, PlayerOptions};
+pub use self::read::*;
+pub use self::record::{Progress, Recorder, RecorderOptions, Report, SyncPolicy, leftovers};

@@ -31,6 +31,8 @@ mod off;
 mod outcome;
 mod output;
 mod patterns;
+#[cfg(feature = "tank")]
+mod play;
 mod publish;
 #[cfg(feature = "tank")]
 mod record;
@@ -82,6 +84,8 @@ enum Command {
     Hz(hz::Args),
     #[cfg(feature = "tank")]
     Record(record::Args),
+    #[cfg(feature = "tank")]
+    Play(play::Args),
     #[cfg(not(feature = "tank"))]
     #[command(flatten)]
     Off(off::Command),
@@ -133,6 +137,8 @@ fn main() -> ExitCode {
         Command::Hz(args) => hz::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Record(args) => record::run(&args, &context),
+        #[cfg(feature = "tank")]
+        Command::Play(args) => play::run(&args, &context),
         #[cfg(not(feature = "tank"))]
         Command::Off(command) => off::run(&command),
         Command::Clean(args) => clean::run(&args, &context),

@@ -254,7 +254,7 @@ pub(super) struct Entry {
     pub(super) joined: AtomicU64,
     /// How many samples it declared; 0 while the entry is free.
     pub(super) samples: AtomicU32,
-    /// Its process, for people to read; decides nothing.
+    /// Its process, for people to read. Stored once it has joined, 0 once it has left.
     pub(super) pid: AtomicU32,
 }
 

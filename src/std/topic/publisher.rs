@@ -65,6 +65,17 @@ impl<T: Payload + ?Sized> Publisher<T> {
         self.end.next_sequence()
     }
 
+    /// Sleeps until the topic has `count` subscribers, or `timeout` is over; returns whether it has. One that died a moment ago
+    /// may still count.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`].
+    pub fn wait_for_subscribers(&self, count: u32, timeout: Duration) -> Result<bool, Error> {
+        self.end.region.check_ours()?;
+        Ok(self.end.wait_for_subscribers(count, Deadline::after(timeout)))
+    }
+
     /// Has waits for room end with [`Error::Stopped`] once `stop` is true (within about 100 ms), also those of
     /// [`publish_timeout`](Publisher::publish_timeout). The message is not published, and not counted as refused; a batch
     /// ends with what was published before. For a program that is told to end, so that it can close a topic with

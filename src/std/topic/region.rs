@@ -220,6 +220,16 @@ impl Region {
         self.writer_page().state.load_acquire() & u64::from(SUPERSEDED) != 0
     }
 
+    /// How many subscribers have joined: each of them receives what is published after this call.
+    pub(super) fn subscribers(&self) -> u32 {
+        let is_there = |bit: &u32| {
+            let entry = self.entry(*bit);
+            // Acquire: pairs with the Release store at the end of joining.
+            entry.pid.load(Ordering::Acquire) != 0 && entry.samples.load(Ordering::Relaxed) != 0
+        };
+        (0..self.geometry().subscribers).filter(is_there).count() as u32
+    }
+
     /// What to add to a timestamp to get nanoseconds since 1970.
     pub(super) fn clock_offset(&self) -> Option<i128> {
         let (monotonic, real) = self.writer_page().clock.read()?;

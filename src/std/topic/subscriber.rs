@@ -639,7 +639,6 @@ fn join(region: Region, start: Start, samples: u32, len: Option<usize>) -> Resul
             return Err(Error::TooManySamplesDeclared { topic: region.name.to_string(), wanted: samples, left });
         }
     }
-    entry.pid.store(std::process::id(), Ordering::Relaxed);
     entry.lost.store(0, Ordering::Relaxed);
     entry.joined.store(futex::real_now(), Ordering::Relaxed);
     let view = region.view();
@@ -660,6 +659,13 @@ fn join(region: Region, start: Start, samples: u32, len: Option<usize>) -> Resul
         }
     };
     entry.position.store(position, Ordering::Relaxed);
+    // Release: pairs with the Acquire load in `Region::subscribers`. Whoever counts it publishes to it.
+    entry.pid.store(std::process::id(), Ordering::Release);
+    // A publisher may wait for somebody to come.
+    let space = &region.wait_page().space;
+    if space.notify() {
+        futex::wake_all(space.word());
+    }
     let attachment = Attachment { region, bit, next: AtomicU64::new(position) };
     Ok((Arc::new(attachment), reader))
 }

@@ -327,6 +327,21 @@ impl WritingEnd {
         }
     }
 
+    /// Sleeps until so many subscribers are there, or `deadline` has passed; returns whether they are.
+    pub(super) fn wait_for_subscribers(&self, count: u32, deadline: Deadline) -> bool {
+        let space = &self.region.wait_page().space;
+        loop {
+            let ticket = space.prepare();
+            if self.region.subscribers() >= count {
+                return true;
+            }
+            if deadline.has_passed() {
+                return false;
+            }
+            futex::wait(space.word(), ticket, Some(deadline));
+        }
+    }
+
     /// Asks whether the subscribers that hold the publisher up still live, unless it has asked just now. Returns whether
     /// it found a dead one, which holds it up no longer.
     fn look_for_dead_members(&mut self) -> bool {

@@ -3,7 +3,9 @@
 //! Source: the MCAP specification, <https://mcap.dev/spec>.
 
 pub(crate) mod chunk;
+pub(crate) mod decompress;
 pub(crate) mod encode;
+pub(crate) mod parse;
 pub(crate) mod summary;
 
 use std::fmt;

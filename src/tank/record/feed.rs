@@ -37,7 +37,7 @@ impl Channel {
 }
 
 /// What stands before the bytes of a topic's messages in a file: they are CDR as they stand in memory, but for this.
-pub(super) fn encapsulation(schema: &Schema) -> &'static [u8] {
+pub(crate) fn encapsulation(schema: &Schema) -> &'static [u8] {
     // Little-endian XCDR1 without options.
     if schema.message_encoding == "cdr" { &[0, 1, 0, 0] } else { &[] }
 }

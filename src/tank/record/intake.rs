@@ -9,8 +9,8 @@ use super::RecorderOptions;
 use super::control::{Control, Request, add, lock};
 use super::feed::{Channel, Channels, Clock, Feed, encapsulation};
 use super::load::{Buffers, Latched, Load};
-use super::report::Counts;
 use crate::std::futex;
+use crate::tank::Counts;
 use crate::tank::format::chunk::OpenChunk;
 use crate::topic::{Error, WaitSet};
 
@@ -83,7 +83,9 @@ impl Intake {
             if feed.is_lossless() {
                 self.doze.attach(&feed.subscriber);
             }
-            self.feeds.push((feed, channel));
+            // What a latched topic says, others may be read by: it comes first.
+            let at = if channel.geometry.latched { 0 } else { self.feeds.len() };
+            self.feeds.insert(at, (feed, channel));
             add(&self.control.progress.topics, 1);
         }
     }
@@ -146,12 +148,8 @@ impl Intake {
             if self.open.as_ref().is_some_and(|open| open.chunk.len() >= self.options.chunk_bytes) {
                 self.close(None);
             }
-            if messages == 0 {
-                let (feed, channel) = &mut self.feeds[at];
-                if !feed.subscriber.follow_on()? {
-                    break;
-                }
-                *channel = self.channels.of(feed)?;
+            if messages == 0 && !self.follow(at)? {
+                break;
             }
         }
         Ok(taken)
@@ -168,7 +166,7 @@ impl Intake {
                 let limit = limit.min((self.options.chunk_bytes / largest).max(1));
                 let clock = feed.clock();
                 let prefix = encapsulation(&channel.schema);
-                let latched = channel.geometry.latched.then(|| self.latched.entry(channel.id).or_default());
+                let latched = channel.geometry.latched.then_some(&mut self.latched);
                 fill(feed, chunk, limit, channel.id, clock, prefix, latched, &mut lost)?
             }
             _ => feed.subscriber.recv_batch_here(limit, |message| lost += message.lagged())? as u64,
@@ -264,31 +262,48 @@ impl Intake {
 
     /// Takes what was published until now, and sends it on.
     fn end(mut self) -> Vec<String> {
+        self.join_new();
         let left: Vec<u64> = self.feeds.iter().map(|(feed, _)| feed.subscriber.lag()).collect();
-        for (at, mut left) in left.into_iter().enumerate() {
-            while left > 0 && lock(&self.control.fault).is_none() {
-                self.is_starving = false;
-                match self.take(at, left) {
-                    Ok(0) if self.is_starving => {
-                        if let Err(error) = self.nap.wait() {
-                            self.control.fail(error.into());
-                        }
-                    }
-                    Ok(0) => break,
-                    Ok(messages) => left = left.saturating_sub(messages),
-                    Err(error) => {
-                        let topic = self.feeds[at].0.topic.clone();
-                        self.fail(&topic, &error.to_string());
-                        break;
-                    }
-                }
+        for (at, left) in left.into_iter().enumerate() {
+            if let Err(error) = self.take_last(at, left) {
+                let topic = self.feeds[at].0.topic.clone();
+                self.fail(&topic, &error.to_string());
             }
         }
+        self.answer();
         for (feed, channel) in std::mem::take(&mut self.feeds) {
             self.settle(&feed, &channel);
         }
         self.close(None);
         self.channels.topics()
+    }
+
+    /// Takes what is left of a topic, and all of those that have taken its place since.
+    fn take_last(&mut self, at: usize, mut left: u64) -> Result<(), Error> {
+        while lock(&self.control.fault).is_none() {
+            self.is_starving = false;
+            let messages = if left > 0 { self.take(at, left)? } else { 0 };
+            left = left.saturating_sub(messages);
+            if messages == 0 && self.is_starving {
+                self.nap.wait()?;
+            } else if messages == 0 || left == 0 {
+                if !self.follow(at)? {
+                    return Ok(());
+                }
+                left = self.feeds[at].0.subscriber.lag();
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with what has taken the topic's place, if something has and all before it is taken.
+    fn follow(&mut self, at: usize) -> Result<bool, Error> {
+        let (feed, channel) = &mut self.feeds[at];
+        let followed = feed.subscriber.follow_on()?;
+        if followed {
+            *channel = self.channels.of(feed)?;
+        }
+        Ok(followed)
     }
 }
 
@@ -301,7 +316,7 @@ fn fill(
     channel: u16,
     clock: Clock,
     prefix: &[u8],
-    mut latched: Option<&mut Latched>,
+    mut latched: Option<&mut BTreeMap<u16, Latched>>,
     lost: &mut u64,
 ) -> Result<u64, Error> {
     let messages = feed.subscriber.recv_batch_here(limit, |message| {
@@ -310,7 +325,7 @@ fn fill(
         // A recording has 32 bits for the number: whoever reads it sees gaps by differences.
         let sequence = message.sequence() as u32;
         if let Some(latched) = &mut latched {
-            latched.set(sequence, time, [prefix, &message]);
+            latched.entry(channel).or_default().set(sequence, time, [prefix, &message]);
         }
         chunk.add_message(channel, sequence, time, time, [prefix, &message]);
     })?;

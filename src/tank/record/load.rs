@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::control::{Request, lock};
 use super::feed::Channel;
-use super::report::Counts;
+use crate::tank::Counts;
 
 /// A chunk on its way to the file, numbered so that what is compressed side by side is written in order.
 #[derive(Debug)]

@@ -42,11 +42,12 @@ use self::shelf::Directory;
 use self::sync::Syncer;
 use self::writer::{Shelf, Writer};
 use crate::std::futex;
-use crate::tank::{Compression, Error};
+use crate::tank::{Compression, Counts, Error};
 use crate::topic::WaitSet;
 
+pub(crate) use self::feed::encapsulation;
 pub use self::options::{RecorderOptions, SyncPolicy};
-pub use self::report::{Counts, Report};
+pub use self::report::Report;
 pub use self::shelf::leftovers;
 
 /// Records topics into MCAP files.

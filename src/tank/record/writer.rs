@@ -11,17 +11,16 @@ use std::time::Duration;
 use super::control::{Control, Request, add, lock};
 use super::feed::Channel;
 use super::load::{Buffers, Latched, Load};
-use super::report::Counts;
 use super::rotation::{Filled, Rotation};
 use super::sync::{SyncFile, Syncer};
 use super::{RecorderOptions, SyncPolicy};
 use crate::std::futex;
-use crate::tank::Error;
 use crate::tank::file::FileWriter;
 use crate::tank::format::Compression;
 use crate::tank::format::chunk::{OpenChunk, SealedChunk, Sealer};
 use crate::tank::format::summary;
 use crate::tank::storage::Storage;
+use crate::tank::{Counts, Error};
 
 /// Where files come from.
 pub(super) trait Shelf: Send + 'static {
@@ -186,9 +185,14 @@ impl<S: Shelf> Writer<S> {
         let filled =
             self.file.as_ref().and_then(|file| file.first.map(|first| Filled { bytes: file.writer.len(), first }));
         let is_due = rotation.is_due(filled, chunk.bytes().len() as u64, chunk.index().end_time);
-        let written = if is_due { self.split() } else { Ok(()) }.and_then(|()| self.write(&chunk));
-        match written {
-            Ok(()) => self.latched.extend(latched),
+        let split = if is_due { self.split() } else { Ok(()) };
+        match split.and_then(|()| self.write(&chunk)) {
+            Ok(()) => {
+                self.latched.extend(latched);
+                if let Err(error) = self.after_write() {
+                    self.fail(error);
+                }
+            }
             Err(error) => {
                 self.lose(&chunk);
                 self.fail(error);
@@ -216,19 +220,22 @@ impl<S: Shelf> Writer<S> {
         let before = file.writer.len();
         file.writer.append(chunk).map_err(|source| Error::write(&file.path, source))?;
         file.first.get_or_insert(chunk.index().start_time);
-        let (written, sync, path) = (file.writer.len() - before, file.sync.clone(), file.path.clone());
-        let free = file.writer.free();
+        let written = file.writer.len() - before;
         self.bytes += written;
         add(&self.control.progress.written, written);
         self.count_chunk(chunk, |recorded| Counts { recorded, ..Counts::default() });
-        self.sync(&sync).map_err(|source| Error::write(&path, source))?;
-        if let Ok(free) = free {
-            self.control.progress.free.store(free, Relaxed);
-            if free < self.options.min_free {
-                return Err(Error::DiskFull { path, free, min_free: self.options.min_free });
-            }
-        }
         Ok(())
+    }
+
+    /// What a chunk that is written brings with it: it is to reach the disk, which has less room now.
+    fn after_write(&self) -> Result<(), Error> {
+        let Some(file) = &self.file else { return Ok(()) };
+        self.sync(&file.sync).map_err(|source| Error::write(&file.path, source))?;
+        // Where nobody can tell, the disk says it when it is full.
+        let Ok(free) = file.writer.free() else { return Ok(()) };
+        self.control.progress.free.store(free, Relaxed);
+        let min_free = self.options.min_free;
+        if free < min_free { Err(Error::DiskFull { path: file.path.clone(), free, min_free }) } else { Ok(()) }
     }
 
     fn sync(&self, file: &SyncFile) -> io::Result<()> {
@@ -350,6 +357,7 @@ impl<S: Shelf> Writer<S> {
                 return Err(error);
             }
             self.latched.extend(latched);
+            self.after_write()?;
         }
         self.end()
     }
@@ -399,8 +407,8 @@ impl<S: Storage> Part<S> {
     fn tell_counts(&mut self, channels: &[Arc<Channel>], now: u64) {
         let topic = |account| channels.iter().find(|channel| channel.account == account).map(|channel| &channel.topic);
         let counts =
-            self.counts.iter().filter_map(|(&account, counts)| Some((topic(account)?.clone(), counts.to_json())));
-        self.writer.add_metadata("conduit.loss", &counts.collect());
+            self.counts.iter().filter_map(|(&account, counts)| Some((topic(account)?.clone(), counts.to_string())));
+        self.writer.add_metadata(Counts::METADATA, &counts.collect());
         (self.told, self.told_at) = (true, now);
     }
 }

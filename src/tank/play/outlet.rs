@@ -1,0 +1,223 @@
+//! Topics that recorded messages are published to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::PlayerOptions;
+use super::reel::Frame;
+use crate::tank::read::{Recording, Topic};
+use crate::tank::record::encapsulation;
+use crate::topic::{Error, Overflow, Publisher, PublisherOptions, SlotKind, Timestamps};
+
+/// The longest message that a topic is made for where nothing is known; it is made anew for longer ones.
+const USUAL_LEN: usize = 4096;
+/// The longest message that is published.
+const LONGEST: usize = 1 << 30;
+
+/// What goes where.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    outlets: Vec<Outlet>,
+    shapes: Vec<Shape>,
+    /// The shape of each file's channels.
+    shape_of: Vec<BTreeMap<u16, usize>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// A topic that recorded messages are published to.
+#[derive(Debug)]
+struct Outlet {
+    topic: String,
+    /// `None` once making it anew has failed.
+    publisher: Option<Publisher<[u8]>>,
+    /// What it is like now.
+    shape: usize,
+    /// The last message, by which one is known that is in two files.
+    last: Option<(u64, u32)>,
+    counts: Played,
+}
+
+/// What a topic was like when it was recorded. It may have changed: then it has more than one.
+#[derive(Debug)]
+struct Shape {
+    outlet: usize,
+    options: PublisherOptions<[u8]>,
+    /// What stands before each message in the file, and is not published.
+    prefix: &'static [u8],
+    slots: SlotKind,
+}
+
+/// What became of the messages that were recorded from a topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Played {
+    /// Published.
+    pub published: u64,
+    /// Not published, because the topic cannot have them as they are, or is full.
+    pub refused: u64,
+    /// In a file for the second time, as the last message of a latched topic is where a recording goes on in another file;
+    /// and not published again.
+    pub repeated: u64,
+}
+
+impl Outlets {
+    /// Makes the topics that are wanted of the files.
+    pub fn open(files: &[Recording], options: &PlayerOptions, stop: &Arc<AtomicBool>) -> Result<Self, Error> {
+        let mut outlets = Outlets { outlets: Vec::new(), shapes: Vec::new(), shape_of: Vec::new(), stop: stop.clone() };
+        let mut known: Vec<(&str, &Topic)> = Vec::new();
+        for file in files {
+            let mut shape_of = BTreeMap::new();
+            for recorded in file.topics().iter().filter(|topic| topic.messages > 0 && options.wants(&topic.name)) {
+                let topic = options.target(&recorded.name);
+                let is_same = |(other, shape): &(&str, &Topic)| {
+                    *other == topic && shape.schema == recorded.schema && shape.metadata == recorded.metadata
+                };
+                let shape = match known.iter().position(is_same) {
+                    Some(shape) => shape,
+                    None => {
+                        known.push((topic, recorded));
+                        outlets.add_shape(topic, recorded, options)?
+                    }
+                };
+                shape_of.insert(recorded.id, shape);
+            }
+            outlets.shape_of.push(shape_of);
+        }
+        Ok(outlets)
+    }
+
+    fn add_shape(&mut self, topic: &str, recorded: &Topic, options: &PlayerOptions) -> Result<usize, Error> {
+        let number = self.shapes.len();
+        let (mut shape, is_new) = match self.outlets.iter().position(|outlet| outlet.topic == topic) {
+            Some(outlet) => (Shape::new(outlet, recorded, options), false),
+            None => (Shape::new(self.outlets.len(), recorded, options), true),
+        };
+        if let Some(domain) = &options.domain {
+            shape.options = shape.options.domain(domain);
+        }
+        if is_new {
+            let mut publisher = shape.options.clone().open(topic)?;
+            publisher.stop_waiting_when(self.stop.clone());
+            let (publisher, counts) = (Some(publisher), Played::default());
+            self.outlets.push(Outlet { topic: topic.into(), publisher, shape: number, last: None, counts });
+        }
+        self.shapes.push(shape);
+        Ok(number)
+    }
+
+    /// Each file's channels that are published.
+    pub fn wanted(&self) -> Vec<Vec<u16>> {
+        self.shape_of.iter().map(|channels| channels.keys().copied().collect()).collect()
+    }
+
+    /// The first topic that has no subscriber within `timeout`.
+    pub fn wait_for_subscribers(&self, timeout: Duration) -> Result<Option<&str>, Error> {
+        let deadline = std::time::Instant::now() + timeout;
+        for outlet in &self.outlets {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let Some(publisher) = &outlet.publisher else { continue };
+            if !publisher.wait_for_subscribers(1, left)? {
+                return Ok(Some(&outlet.topic));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Publishes a message, unless its topic cannot have it.
+    ///
+    /// [`Error::Stopped`], and what the system did not let happen.
+    pub fn publish(&mut self, frame: &Frame) -> Result<(), Error> {
+        let Some(&number) = self.shape_of[frame.file].get(&frame.channel) else { return Ok(()) };
+        let shape = &mut self.shapes[number];
+        let outlet = &mut self.outlets[shape.outlet];
+        let this = Some((frame.log_time, frame.sequence));
+        if self.shape_of.len() > 1 && std::mem::replace(&mut outlet.last, this) == this {
+            outlet.counts.repeated += 1;
+            return Ok(());
+        }
+        if outlet.shape != number {
+            outlet.shape = number;
+            outlet.make_anew(shape, &self.stop)?;
+        }
+        let message = match shape.prefix {
+            [] => &frame.data[..],
+            // The last two bytes are options, which change nothing about how it is read.
+            prefix => match frame.data.split_first_chunk::<4>() {
+                Some((head, message)) if head[..2] == prefix[..2] => message,
+                _ => return outlet.refuse("it is no little-endian CDR"),
+            },
+        };
+        let Some(publisher) = &mut outlet.publisher else { return outlet.refuse("its topic is gone") };
+        match publisher.publish(message) {
+            Ok(_) => {}
+            Err(Error::TooLong { .. }) if message.len() <= LONGEST && shape.slots == SlotKind::Frames => {
+                shape.options = shape.options.clone().max_len(message.len().next_power_of_two());
+                outlet.make_anew(shape, &self.stop)?.publish(message)?;
+            }
+            Err(Error::TooLong { .. } | Error::WrongLength { .. }) => {
+                return outlet.refuse("it has a length that the topic's messages cannot have");
+            }
+            Err(Error::Full { .. } | Error::AllPinned { .. }) => {
+                return outlet.refuse("its subscribers keep the topic full");
+            }
+            Err(error) => return Err(error),
+        }
+        outlet.counts.published += 1;
+        Ok(())
+    }
+
+    /// What became of each topic's messages.
+    pub fn counts(&self) -> BTreeMap<String, Played> {
+        self.outlets.iter().map(|outlet| (outlet.topic.clone(), outlet.counts)).collect()
+    }
+
+    /// That the recording begins again.
+    pub fn rewind(&mut self) {
+        self.outlets.iter_mut().for_each(|outlet| outlet.last = None);
+    }
+}
+
+impl Outlet {
+    /// Makes the topic anew, as `shape` has it. Its subscribers receive what it holds, and go on there.
+    fn make_anew(&mut self, shape: &Shape, stop: &Arc<AtomicBool>) -> Result<&mut Publisher<[u8]>, Error> {
+        // A topic has one publisher at a time.
+        self.publisher = None;
+        let mut publisher = shape.options.clone().open(&self.topic)?;
+        publisher.stop_waiting_when(stop.clone());
+        Ok(self.publisher.insert(publisher))
+    }
+
+    fn refuse(&mut self, reason: &str) -> Result<(), Error> {
+        if self.counts.refused == 0 {
+            tracing::warn!(topic = self.topic, reason, "a recorded message cannot be published");
+        }
+        self.counts.refused += 1;
+        Ok(())
+    }
+}
+
+impl Shape {
+    /// The topic as it was when it was recorded, as far as the file says.
+    fn new(outlet: usize, recorded: &Topic, options: &PlayerOptions) -> Self {
+        let says = |key: &str| recorded.metadata.get(key).map(String::as_str);
+        let number = |key| says(key).and_then(|number| number.parse::<u32>().ok());
+        let slots = if says("conduit.slots") == Some("words") { SlotKind::Words } else { SlotKind::Frames };
+        let overflow = options.overflow.unwrap_or(match says("conduit.overflow") {
+            Some("block") => Overflow::Block,
+            _ => Overflow::Overwrite,
+        });
+        let max_len = number("conduit.max_len").map_or(USUAL_LEN, |len| len as usize).clamp(1, LONGEST);
+        let options = Publisher::<[u8]>::options()
+            .schema(recorded.schema.clone())
+            .slots(slots)
+            .overflow(overflow)
+            .timestamps(Timestamps::Clock)
+            .depth(options.depth.or(number("conduit.depth")).unwrap_or(64).max(1))
+            .subscribers(number("conduit.subscribers").unwrap_or(16).clamp(1, 64))
+            .latched(says("conduit.latched") == Some("true"))
+            .max_len(max_len);
+        Shape { outlet, options, prefix: encapsulation(&recorded.schema), slots }
+    }
+}
