@@ -3,7 +3,7 @@
 //! One acknowledgement covers all that was read at a time; what went otherwise is a range of its own. Pure: time is handed
 //! in, in nanoseconds of any clock that only goes forward.
 
-use super::frame::{Fault, Header, Kind, codes};
+use super::frame::{EncodeError, Fault, Header, Kind, codes};
 
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -54,14 +54,22 @@ impl From<Fault> for Status {
     }
 }
 
-/// Consecutive sequences with the same answer.
+/// Consecutive sequences with the same answer: one at least.
+///
+/// ```
+/// use conduit::ack::{Range, Status};
+///
+/// let mut range = Range::through(1, 9, Status::Accepted).expect("1 is not above 9");
+/// range.credit = 64;
+/// assert_eq!((range.first(), range.last()), (1, 9));
+/// assert_eq!(Range::through(9, 1, Status::Accepted), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Range {
-    /// The first sequence.
-    pub first: u64,
-    /// The last sequence, not below the first.
-    pub last: u64,
+    first: u64,
+    /// Not below `first`.
+    last: u64,
     /// What became of them.
     pub status: Status,
     /// The number of the lane that they are in, or would have been.
@@ -81,7 +89,23 @@ impl Range {
         Range { first: sequence, last: sequence, status, lane: 0, retry_after_ms: 0, credit: 0 }
     }
 
-    /// Takes `next` in, if it goes on where this one ends, with the same answer. The newest credit counts, and the longest wait.
+    /// One answer for all from `first` to `last`, with nothing to say about retries and credit. `None` if `first` is above
+    /// `last`.
+    pub const fn through(first: u64, last: u64, status: Status) -> Option<Self> {
+        if first > last { None } else { Some(Range { last, ..Range::of(first, status) }) }
+    }
+
+    /// The first sequence.
+    pub const fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The last sequence, not below the first.
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Takes `next` in, if it goes on where this one ends, with the same answer.
     fn merge(&mut self, next: &Range) -> bool {
         let same = (self.status, self.lane) == (next.status, next.lane) && self.last.checked_add(1) == Some(next.first);
         if same {
@@ -106,15 +130,8 @@ impl Range {
     fn from_bytes(bytes: &[u8; RANGE_LEN]) -> Option<Self> {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-        let range = Range {
-            first: long(0),
-            last: long(8),
-            status: Status::from_code(bytes[16])?,
-            lane: bytes[17],
-            retry_after_ms: word(20),
-            credit: word(24),
-        };
-        (range.first <= range.last).then_some(range)
+        let range = Range::through(long(0), long(8), Status::from_code(bytes[16])?)?;
+        Some(Range { lane: bytes[17], retry_after_ms: word(20), credit: word(24), ..range })
     }
 }
 
@@ -124,7 +141,8 @@ impl Range {
 /// use conduit::ack::{self, Range, Status};
 /// use conduit::frame::{self, Decoded};
 ///
-/// let ranges = [Range { last: 9, ..Range::of(1, Status::Accepted) }, Range::of(10, Status::Throttled)];
+/// let accepted = Range::through(1, 9, Status::Accepted).expect("1 is not above 9");
+/// let ranges = [accepted, Range::of(10, Status::Throttled)];
 /// let mut buffer = [0; 128];
 /// let len = ack::encode(&ranges, &mut buffer).expect("it fits");
 /// let Ok(Decoded::Frame { header, body, .. }) = frame::decode(&buffer[..len], 1024) else { panic!() };
@@ -134,14 +152,13 @@ impl Range {
 ///
 /// # Errors
 ///
-/// How many bytes it takes, if `buffer` is shorter; nothing was written then.
-pub fn encode(ranges: &[Range], buffer: &mut [u8]) -> Result<usize, usize> {
+/// [`EncodeError::NoRoom`]; [`EncodeError::TooLarge`] of more than 524,286 ranges.
+pub fn encode(ranges: &[Range], buffer: &mut [u8]) -> Result<usize, EncodeError> {
     let parts = ranges.iter().map(|range| range.to_bytes());
     Header::new(Kind::Ack).put_all(ranges.len() * RANGE_LEN, parts, buffer)
 }
 
-/// The ranges in the body of an ACK frame. Each was checked: what is in it means something, and its first sequence is not
-/// above its last.
+/// The ranges in the body of an ACK frame. All were checked: what is in them means something.
 ///
 /// # Errors
 ///
@@ -181,6 +198,11 @@ impl Default for Policy {
 
 /// Collects answers until they are due: up to `N` ranges.
 ///
+/// An answer is merged with the one added before it if it begins where that one ends (its first sequence is that one's last
+/// and 1) and has the same status and lane. The range they become says the credit of the newer one, which takes the place of
+/// what was said before, and the longer wait of the two. Any other answer is a range of its own, though it should fit one
+/// that was added earlier, or say again what was said: the ranges tell of the events in the order in which they were answered.
+///
 /// ```
 /// use conduit::ack::{Batch, Policy, Range, Status};
 ///
@@ -189,7 +211,7 @@ impl Default for Policy {
 ///     batch.add(Range::of(sequence, Status::Accepted), 1000).expect("there is room");
 /// }
 /// assert!(batch.is_due(1000), "three events are answered");
-/// assert_eq!(batch.ranges(), [Range { last: 3, ..Range::of(1, Status::Accepted) }]);
+/// assert_eq!(batch.ranges(), [Range::through(1, 3, Status::Accepted).expect("1 is not above 3")]);
 /// batch.clear();
 /// ```
 #[derive(Clone, Debug)]
@@ -210,11 +232,11 @@ impl<const N: usize> Batch<N> {
         Batch { policy, ranges: [Range::of(0, Status::Accepted); N], used: 0, events: 0, since: 0 }
     }
 
-    /// Adds an answer, given at `now`, to the range that it goes on, or as a range of its own.
+    /// Adds an answer, given at `now`: to the last range, if the two [merge](Batch), or as a range of its own.
     ///
     /// # Errors
     ///
-    /// There is no room: send what is [there](Batch::ranges), [`clear`](Batch::clear), and add it again.
+    /// The answer, if there is no room: send what is [there](Batch::ranges), [`clear`](Batch::clear), and add it again.
     pub fn add(&mut self, answer: Range, now: u64) -> Result<(), Range> {
         let merged = self.ranges[..self.used].last_mut().is_some_and(|last| last.merge(&answer));
         if !merged {
@@ -227,7 +249,7 @@ impl<const N: usize> Batch<N> {
             self.ranges[self.used] = answer;
             self.used += 1;
         }
-        self.events = self.events.saturating_add(answer.last.saturating_sub(answer.first).saturating_add(1));
+        self.events = self.events.saturating_add((answer.last - answer.first).saturating_add(1));
         Ok(())
     }
 

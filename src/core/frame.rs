@@ -232,7 +232,8 @@ impl Header {
         u32::from(self.topic_len) + if self.flags.has(Flags::BODY_CRC) { CRC_LEN as u32 } else { 0 }
     }
 
-    /// The header as it goes onto the wire, checksum and all.
+    /// The header as it goes onto the wire, checksum and all: of a frame without a body, the whole frame. Its fields are not
+    /// looked at: a topic that does not fit the kind or the body is refused by who [decodes](Header::decode) it.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..2].copy_from_slice(&MAGIC);
@@ -259,8 +260,8 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// How many bytes it needs, if `buffer` is shorter; nothing was written then.
-    fn put(self, parts: &[&[u8]], buffer: &mut [u8]) -> Result<usize, usize> {
+    /// [`EncodeError::NoRoom`], [`EncodeError::TooLarge`].
+    fn put(self, parts: &[&[u8]], buffer: &mut [u8]) -> Result<usize, EncodeError> {
         self.put_all(parts.iter().map(|part| part.len()).sum(), parts.iter(), buffer)
     }
 
@@ -270,22 +271,24 @@ impl Header {
         payload: usize,
         parts: impl Iterator<Item = impl AsRef<[u8]>>,
         buffer: &mut [u8],
-    ) -> Result<usize, usize> {
+    ) -> Result<usize, EncodeError> {
         let crc = if self.flags.has(Flags::BODY_CRC) { CRC_LEN } else { 0 };
         let len = HEADER_LEN + payload + crc;
-        let (Some(frame), Ok(body_len)) = (buffer.get_mut(..len), u32::try_from(payload + crc)) else {
-            return Err(len);
-        };
-        self.body_len = body_len;
+        if len > MAX_LEN {
+            return Err(EncodeError::TooLarge { len, max: MAX_LEN });
+        }
+        let no_room = EncodeError::NoRoom { need: len };
+        let Some(frame) = buffer.get_mut(..len) else { return Err(no_room) };
+        self.body_len = (payload + crc) as u32;
         // Each split succeeds, for this is how `len` and `payload` came about. They are checked and don't panic, as events are
         // encoded by interrupt handlers, too.
-        let Some((header, body)) = frame.split_first_chunk_mut() else { return Err(len) };
+        let Some((header, body)) = frame.split_first_chunk_mut() else { return Err(no_room) };
         *header = self.encode();
-        let Some((payload, crc)) = body.split_at_mut_checked(payload) else { return Err(len) };
+        let Some((payload, crc)) = body.split_at_mut_checked(payload) else { return Err(no_room) };
         let mut rest = &mut *payload;
         for part in parts {
             let part = part.as_ref();
-            let Some((into, behind)) = rest.split_at_mut_checked(part.len()) else { return Err(len) };
+            let Some((into, behind)) = rest.split_at_mut_checked(part.len()) else { return Err(no_room) };
             into.copy_from_slice(part);
             rest = behind;
         }
@@ -316,11 +319,12 @@ pub enum Decoded<'a> {
     },
 }
 
-/// Reads the frame that `input` begins with. No frame may be longer than `max_len`.
+/// Reads the frame that `input` begins with. No frame may be longer than `max_len`, nor than [`MAX_LEN`].
 ///
 /// # Errors
 ///
-/// A [`Fault`] that says what is wrong. On a stream nothing behind it can be trusted, except by [`find`].
+/// A [`Fault`] that says what is wrong. On a stream nothing behind it can be trusted, except by [`find`], or behind a frame
+/// of which only the body is wrong: [`Fault::BodyCrc`] says how long it is.
 #[inline]
 pub fn decode(input: &[u8], max_len: usize) -> Result<Decoded<'_>, Fault> {
     let Some((header, rest)) = input.split_first_chunk() else {
@@ -333,15 +337,18 @@ pub fn decode(input: &[u8], max_len: usize) -> Result<Decoded<'_>, Fault> {
     };
     let header = Header::decode(header)?;
     let len = header.frame_len();
-    if len > max_len {
-        return Err(Fault::TooLarge { len, max: max_len });
+    let max = max_len.min(MAX_LEN);
+    if len > max {
+        return Err(Fault::TooLarge { len, max });
     }
     let Some(mut body) = rest.get(..header.body_len as usize) else { return Ok(Decoded::Incomplete { need: len }) };
     if header.flags.has(Flags::BODY_CRC) {
+        let sequence = if header.kind == Kind::Event { header.sequence } else { 0 };
+        let fault = Fault::BodyCrc { sequence, len };
         // It is there: the header was checked for that.
-        let Some((payload, crc)) = body.split_last_chunk() else { return Err(Fault::BodyCrc) };
+        let Some((payload, crc)) = body.split_last_chunk() else { return Err(fault) };
         if crc32c(payload) != u32::from_le_bytes(*crc) {
-            return Err(Fault::BodyCrc);
+            return Err(fault);
         }
         body = payload;
     }
@@ -407,8 +414,13 @@ pub enum Fault {
         /// The longest allowed.
         max: usize,
     },
-    /// The body's checksum is wrong.
-    BodyCrc,
+    /// The body's checksum is wrong; the header's is right.
+    BodyCrc {
+        /// The event's number, to tell its producer that this one has to come again. 0 if it has none, or is no event.
+        sequence: u64,
+        /// Bytes of the whole frame: where the next one begins.
+        len: usize,
+    },
     /// The topic's name is none.
     Topic(&'static str),
     /// The body is not that of a frame of its kind.
@@ -427,7 +439,9 @@ impl ::core::fmt::Display for Fault {
             Fault::Encoding(encoding) => write!(f, "encoding {encoding} is not 0 to 3"),
             Fault::TopicLength(len) => write!(f, "a topic of {len} bytes does not fit the frame, or its kind"),
             Fault::TooLarge { len, max } => write!(f, "it has {len} bytes, and at most {max} are allowed"),
-            Fault::BodyCrc => f.write_str("the body's checksum is wrong"),
+            Fault::BodyCrc { sequence, len } => {
+                write!(f, "the checksum of the body is wrong, in a frame of {len} bytes with sequence {sequence}")
+            }
             Fault::Topic(reason) => write!(f, "its topic is no topic name: {reason}"),
             Fault::Body(kind) => write!(f, "its body is none of a frame of kind {kind:?}"),
         }
@@ -435,6 +449,44 @@ impl ::core::fmt::Display for Fault {
 }
 
 impl ::core::error::Error for Fault {}
+
+/// Why a frame was not written. Nothing of it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The buffer is too short.
+    NoRoom {
+        /// Bytes of the frame.
+        need: usize,
+    },
+    /// No frame may be so long.
+    TooLarge {
+        /// Its length.
+        len: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// No topic has so many bytes.
+    TopicLength(usize),
+    /// No token has so many bytes.
+    TokenLength(usize),
+}
+
+impl ::core::fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        match self {
+            EncodeError::NoRoom { need } => write!(f, "the buffer is too short: the frame has {need} bytes"),
+            EncodeError::TooLarge { len, max } => write!(f, "the frame has {len} bytes, and at most {max} are allowed"),
+            EncodeError::TopicLength(len) => write!(f, "a topic of {len} bytes fits no frame: shorten it"),
+            EncodeError::TokenLength(len) => {
+                write!(f, "a token of {len} bytes is longer than {} bytes", body::MAX_TOKEN)
+            }
+        }
+    }
+}
+
+impl ::core::error::Error for EncodeError {}
 
 /// Inlined, so that no check of a constant place is left.
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! What stands in frames of each kind.
 
-use super::{Encoding, Fault, Flags, Header, Kind, Priority, u32_at, u64_at};
-use crate::core::name::topic_fault;
+use super::{EncodeError, Encoding, Fault, Flags, Header, Kind, Priority, u32_at, u64_at};
+use crate::core::name::{MAX_TOPIC, topic_fault};
 
 /// A message for a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,14 +37,17 @@ impl<'a> Event<'a> {
     }
 
     /// Puts the event into `buffer` as a frame, with a checksum of the body if [`Flags::BODY_CRC`] is set. Returns the
-    /// frame's length.
+    /// frame's length. [`decode`](super::decode) takes each frame that it makes, and finds the same event in it.
     ///
     /// # Errors
     ///
-    /// How many bytes it takes, if `buffer` is shorter; nothing was written then. A topic that is longer than 65,535 bytes
-    /// takes `usize::MAX`; one that is no topic's name is encoded, and refused by who decodes it.
-    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, usize> {
-        let Ok(topic_len) = u16::try_from(self.topic.len()) else { return Err(usize::MAX) };
+    /// [`EncodeError::TopicLength`] if the topic has not 1 to 200 bytes (what they spell is left to who asks for the
+    /// [`topic`](Event::topic)), [`EncodeError::TooLarge`] from 16 MiB on, [`EncodeError::NoRoom`].
+    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, EncodeError> {
+        let topic_len = match self.topic.len() {
+            len @ 1..=MAX_TOPIC => len as u16,
+            len => return Err(EncodeError::TopicLength(len)),
+        };
         let header = Header {
             flags: self.flags,
             sequence: self.sequence,
@@ -72,17 +75,17 @@ pub struct Hello<'a> {
 }
 
 /// Longest token, in bytes.
-const MAX_TOKEN: usize = 1024;
+pub(super) const MAX_TOKEN: usize = 1024;
 
 impl Hello<'_> {
     /// Puts it into `buffer` as a frame; returns the frame's length.
     ///
     /// # Errors
     ///
-    /// How many bytes it takes, if `buffer` is shorter; `usize::MAX` if the token is longer than 1024 bytes.
-    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, usize> {
+    /// [`EncodeError::TokenLength`] if the token is longer than 1024 bytes, [`EncodeError::NoRoom`].
+    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, EncodeError> {
         if self.token.len() > MAX_TOKEN {
-            return Err(usize::MAX);
+            return Err(EncodeError::TokenLength(self.token.len()));
         }
         let parts: [&[u8]; 4] = [&self.version.to_le_bytes(), &self.window.to_le_bytes(), &self.producer, self.token];
         Header::new(Kind::Hello).put(&parts, buffer)
@@ -110,8 +113,8 @@ impl Welcome {
     ///
     /// # Errors
     ///
-    /// How many bytes it takes, if `buffer` is shorter.
-    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, usize> {
+    /// [`EncodeError::NoRoom`].
+    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, EncodeError> {
         let parts: [&[u8]; 5] = [
             &self.session.to_le_bytes(),
             &self.last_sequence.to_le_bytes(),

@@ -3,10 +3,12 @@
 //! It has no sequence, so no protection against duplicates, and no acknowledgements. Its first byte is 0, as it is shorter
 //! than 16 MiB, which tells it from the newer one.
 
-use super::{Fault, Priority};
+use super::{EncodeError, Fault, Priority};
 
 /// Bytes before the topic.
 const FIXED: usize = 7;
+/// The longest frame whose first byte is 0.
+const MAX_LEN: usize = 4 + (1 << 24) - 1;
 
 /// What the beginning of some input is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,16 +72,22 @@ pub fn decode(input: &[u8], max_len: usize) -> Result<Decoded<'_>, Fault> {
     Ok(Decoded::Frame { priority, topic, payload, len })
 }
 
-/// Puts a frame into `buffer`; returns its length.
+/// Puts a frame into `buffer`; returns its length. [`decode`] takes each frame that it makes, and finds the same in it.
 ///
 /// # Errors
 ///
-/// How many bytes it takes, if `buffer` is shorter; nothing was written then. `usize::MAX` if it would reach 16 MiB, or the
-/// topic is longer than 65,535 bytes.
-pub fn encode(priority: Priority, topic: &[u8], payload: &[u8], buffer: &mut [u8]) -> Result<usize, usize> {
+/// [`EncodeError::TopicLength`] if the topic has not 1 to 65,535 bytes, [`EncodeError::TooLarge`] if what follows the length
+/// would reach 16 MiB, [`EncodeError::NoRoom`].
+pub fn encode(priority: Priority, topic: &[u8], payload: &[u8], buffer: &mut [u8]) -> Result<usize, EncodeError> {
+    let topic_len = match u16::try_from(topic.len()) {
+        Ok(len @ 1..) => len,
+        _ => return Err(EncodeError::TopicLength(topic.len())),
+    };
     let len = FIXED + topic.len() + payload.len();
-    let (Ok(topic_len), true) = (u16::try_from(topic.len()), len - 4 < 1 << 24) else { return Err(usize::MAX) };
-    let Some(frame) = buffer.get_mut(..len) else { return Err(len) };
+    if len > MAX_LEN {
+        return Err(EncodeError::TooLarge { len, max: MAX_LEN });
+    }
+    let Some(frame) = buffer.get_mut(..len) else { return Err(EncodeError::NoRoom { need: len }) };
     frame[..4].copy_from_slice(&((len - 4) as u32).to_be_bytes());
     frame[4] = priority as u8;
     frame[5..FIXED].copy_from_slice(&topic_len.to_be_bytes());

@@ -72,8 +72,29 @@ proptest! {
         prop_assert_eq!(header.event(body), Ok(event));
         prop_assert_eq!(event.topic().unwrap().as_bytes(), event.topic);
         let mut short = vec![0; frame.len() - 1];
-        prop_assert_eq!(event.encode(&mut short), Err(frame.len()));
+        prop_assert_eq!(event.encode(&mut short), Err(EncodeError::NoRoom { need: frame.len() }));
         prop_assert!(short.iter().all(|byte| *byte == 0), "nothing was written");
+    }
+
+    /// Of any topic and any room: what is written is a frame of the same event, and what is refused leaves no trace.
+    #[test]
+    fn what_is_encoded_is_decoded_as_it_was(
+        parts in event(), topic in bytes(0..300), payload in bytes(0..300), room in 0..700usize,
+    ) {
+        let event = Event { topic: &topic, payload: &payload, ..as_event(&parts) };
+        let mut buffer = vec![0xAA; room];
+        let encoded = event.encode(&mut buffer);
+        if let Ok(len) = encoded {
+            let Ok(Decoded::Frame { header, body, len: used }) = decode(&buffer, MAX_LEN) else { panic!("no frame") };
+            prop_assert_eq!((used, header.event(body)), (len, Ok(event)));
+        } else {
+            let (len, crc) = (topic.len(), 4 * usize::from(event.flags.has(Flags::BODY_CRC)));
+            let need = HEADER_LEN + len + payload.len() + crc;
+            let no_topic = !(1..=200).contains(&len);
+            prop_assert_eq!(encoded, Err(if no_topic { EncodeError::TopicLength(len) } else { EncodeError::NoRoom { need } }));
+            prop_assert!(no_topic || need > room);
+            prop_assert!(buffer.iter().all(|byte| *byte == 0xAA), "nothing was written");
+        }
     }
 
     /// However a stream is cut, the same frames come out of it, and no try is made in vain.
@@ -114,9 +135,10 @@ proptest! {
         let mut event = as_event(&parts);
         event.flags = event.flags.and(Flags::BODY_CRC);
         let mut frame = encoded(&event);
+        let fault = Fault::BodyCrc { sequence: event.sequence, len: frame.len() };
         let bit = bit.index(8 * (frame.len() - HEADER_LEN));
         frame[HEADER_LEN + bit / 8] ^= 1 << (bit % 8);
-        prop_assert_eq!(decode(&frame, DEFAULT_MAX_LEN), Err(Fault::BodyCrc));
+        prop_assert_eq!(decode(&frame, DEFAULT_MAX_LEN), Err(fault));
     }
 
     /// Also where the checksum is right: somebody may mean harm.
@@ -168,7 +190,7 @@ proptest! {
             let Ok(legacy::Decoded::Incomplete { need }) = legacy::decode(&buffer[..cut], 200) else { panic!("{cut}") };
             prop_assert!(need > cut && need <= len.max(7));
         }
-        prop_assert_eq!(legacy::encode(priority, topic.as_bytes(), &payload, &mut buffer[..len - 1]), Err(len));
+        prop_assert_eq!(legacy::encode(priority, topic.as_bytes(), &payload, &mut buffer[..len - 1]), Err(EncodeError::NoRoom { need: len }));
         prop_assert_eq!(legacy::decode(&buffer, len - 1), Err(Fault::TooLarge { len, max: len - 1 }));
     }
 
@@ -225,9 +247,53 @@ fn the_first_byte_tells_the_two_frames_apart() {
     let payload = vec![0; (1 << 24) - 8];
     assert_eq!(
         legacy::encode(Priority::Low, b"topic", &payload, &mut buffer),
-        Err(usize::MAX),
+        Err(EncodeError::TooLarge { len: (1 << 24) + 4, max: (1 << 24) + 3 }),
         "its first byte would be 1"
     );
+}
+
+#[test]
+fn no_encoder_makes_a_frame_that_its_decoder_refuses() {
+    let mut buffer = vec![0; MAX_LEN + 8];
+    let payload = vec![7; MAX_LEN];
+    // The longest, and one byte more.
+    let event = |payload| Event { topic: b"t", payload, ..Event::default() };
+    let most = MAX_LEN - HEADER_LEN - 1;
+    assert_eq!(event(&payload[..most]).encode(&mut buffer), Ok(MAX_LEN));
+    let Ok(Decoded::Frame { header, body, .. }) = decode(&buffer, usize::MAX) else { panic!("no frame") };
+    assert_eq!(header.event(body), Ok(event(&payload[..most])));
+    let too_large = EncodeError::TooLarge { len: MAX_LEN + 1, max: MAX_LEN };
+    assert_eq!(event(&payload[..most + 1]).encode(&mut buffer), Err(too_large));
+    let header = Header { topic_len: 1, body_len: (most + 2) as u32, ..header }.encode();
+    assert_eq!(decode(&header, usize::MAX), Err(Fault::TooLarge { len: MAX_LEN + 1, max: MAX_LEN }));
+
+    let older = |topic: &[u8], payload: &[u8], buffer: &mut [u8]| legacy::encode(Priority::Low, topic, payload, buffer);
+    assert_eq!(older(b"t", &payload[..MAX_LEN - 4], &mut buffer), Ok(MAX_LEN + 4));
+    assert!(
+        matches!(legacy::decode(&buffer, usize::MAX), Ok(legacy::Decoded::Frame { len, .. }) if len == MAX_LEN + 4)
+    );
+    for len in [0, 1 << 16] {
+        assert_eq!(older(&payload[..len], b"", &mut buffer), Err(EncodeError::TopicLength(len)));
+    }
+
+    let hello = |token| Hello { version: 1, window: 1, producer: [1; 16], token };
+    assert_eq!(hello(&payload[..1024]).encode(&mut buffer), Ok(HEADER_LEN + 24 + 1024));
+    assert_eq!(hello(&payload[..1025]).encode(&mut buffer), Err(EncodeError::TokenLength(1025)));
+}
+
+/// The next frame begins where the fault says, and the producer is told which one has to come again.
+#[test]
+fn a_wrong_body_spoils_its_own_frame_alone() {
+    let event = |sequence| Event { flags: Flags::BODY_CRC, sequence, topic: b"t", payload: b"p", ..Event::default() };
+    let mut stream = [encoded(&event(7)), encoded(&event(8))].concat();
+    stream[HEADER_LEN] ^= 1;
+    let Err(Fault::BodyCrc { sequence: 7, len }) = decode(&stream, 100) else { panic!("of number 7") };
+    let Ok(Decoded::Frame { header, body, .. }) = decode(&stream[len..], 100) else { panic!("no frame") };
+    assert_eq!(header.event(body), Ok(event(8)));
+
+    // What is no event has no number to be told of.
+    let ping = Header { flags: Flags::BODY_CRC, sequence: 9, body_len: 4, ..Header::new(Kind::Ping) }.encode();
+    assert_eq!(decode(&[&ping[..], &[1; 4]].concat(), 100), Err(Fault::BodyCrc { sequence: 0, len: 36 }));
 }
 
 #[test]

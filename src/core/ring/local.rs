@@ -9,7 +9,8 @@ use super::Native;
 /// The most slots a ring may have: positions of 32-bit words compare within 2^29.
 const MAX_CAPACITY: usize = 1 << 28;
 
-/// Checked when a ring is built; `R` is 0 or the number of readers.
+/// Called in a `const` block, so that what is wrong is an error of the build wherever a ring is made; `readers` is 0 where any
+/// number may read.
 const fn check(capacity: usize, readers: usize) {
     assert!(capacity.is_power_of_two() && capacity <= MAX_CAPACITY, "the capacity of a ring is a power of two");
     assert!(readers <= size_of::<Native>() * 8, "a ring has at most as many readers as its word has bits");

@@ -1,7 +1,7 @@
-use conduit::frame::{self, Decoded, Event, Fault};
+use conduit::frame::{self, Decoded, EncodeError, Event, Fault};
 
 operations! {
-    fn wire_encode(event: &Event<'_>, buffer: &mut [u8]) -> Result<usize, usize> {
+    fn wire_encode(event: &Event<'_>, buffer: &mut [u8]) -> Result<usize, EncodeError> {
         event.encode(buffer)
     }
 

@@ -34,6 +34,16 @@ use crate::core::once::Once;
 /// assert_eq!((image[0], image.sequence()), (7, 0));
 /// # Ok::<(), conduit::ring::WriteError>(())
 /// ```
+///
+/// Another number of slots than a power of two, or more than 2^28, is an error of the build, and so are more readers than a
+/// word has bits:
+///
+/// ```compile_fail,E0080
+/// let ring = conduit::ring::FrameRing::<u64, 6, 1>::new();
+/// ```
+/// ```compile_fail,E0080
+/// let ring = conduit::ring::FrameRing::<u64, 4, 65>::new();
+/// ```
 #[derive(Debug)]
 pub struct FrameRing<T: Plain, const N: usize, const R: usize> {
     control: Control<Native>,
@@ -75,7 +85,7 @@ impl<T: Plain, const N: usize, const R: usize> FrameRing<T, N, R> {
     }
 
     const fn build(start: u64, lossless: bool) -> Self {
-        check(N, R);
+        const { check(N, R) };
         let mut headers = [const {
             FrameHeader {
                 stamp: native(0),

@@ -26,6 +26,12 @@ use crate::core::once::Once;
 /// assert_eq!(reader.read().unwrap_err(), ReadError::Empty);
 /// ```
 ///
+/// Another number of slots than a power of two, or more than 2^28, is an error of the build:
+///
+/// ```compile_fail,E0080
+/// let ring = conduit::ring::WordRing::<u64, 6>::new();
+/// ```
+///
 /// # Limits
 ///
 /// On 32-bit targets a reader that is stopped inside one `read` for exactly a multiple of 2^30 messages takes a torn
@@ -53,7 +59,7 @@ impl<T: Plain, const N: usize> WordRing<T, N> {
     /// An empty ring whose first message has this position and sequence number: for tests that want the counters to
     /// wrap soon.
     pub const fn starting_at(start: u64) -> Self {
-        check(N, 0);
+        const { check(N, 0) };
         let mut slots = [const { Slot { stamp: native(0), payload: WordCells::new() } }; N];
         let mut index = 0;
         while start != 0 && index < N {
