@@ -7,19 +7,16 @@
 //!
 //! # let domain = format!("doc-node-{}", std::process::id());
 //! # let mut imus = conduit::Publisher::<Imu>::options().domain(&domain).open("imu")?;
-//! # let options = Node::options().domain(&domain);
-//! # let mut node = options.build("balance")?;
-//! # let stopper = node.stopper();
-//! # imus.publish(&Imu::default())?;
-//! # let _ = || -> Result<(), conduit::Error> {
 //! let mut node = Node::new("balance")?;
-//! # Ok(()) };
+//! # let mut node = Node::options().domain(&domain).build("balance")?;
+//! # let stopper = node.stopper();
 //! let mut command = node.advertise::<Vector3>("command")?;
 //! node.subscribe::<Imu>("imu", move |imu| {
 //!     let rate = imu.angular_velocity;
 //!     command.publish(&Vector3 { x: -rate.x, y: -rate.y, z: 0.0 }).expect("the topic takes it");
 //! #   stopper.stop();
 //! })?;
+//! # imus.publish(&Imu::default())?;
 //! node.every(Duration::from_secs(1), |tick| println!("{} s", tick.number()))?;
 //! let report = node.run()?; // until SIGINT, SIGTERM, or a `Stopper`
 //! println!("{report:?}");
@@ -60,7 +57,8 @@ use worker::{Ended, Worker};
 
 /// Callbacks for topics and timers, and the threads that call them: see the [module](self).
 ///
-/// Callbacks may borrow what lives longer than the node (`'env`). A callback is called by one thread, never by two at a time,
+/// Callbacks own what is moved into them, and may borrow what was declared before the node (`'env`), such as a `Mutex` that
+/// several of them share. A callback is called by one thread, never by two at a time,
 /// and with [`Threads::One`] no callback is called while another is.
 ///
 /// A callback that panics is contained: the panic is counted, told by `tracing` (and by the panic hook, which prints it
