@@ -21,6 +21,8 @@ mod scout;
 mod seal;
 mod shelf;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,187 @@
+//! Disks that fail and disks that hang, which no file can be made to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::control::lock;
+use super::sync::SyncFile;
+use super::writer::Shelf;
+use super::{Recorder, RecorderOptions, Report, SyncPolicy};
+use crate::tank::read::{Query, Recording};
+use crate::tank::storage::Storage;
+use crate::tank::{Counts, Error};
+use crate::topic::{Overflow, Publisher, SlotKind};
+
+/// A disk in memory.
+#[derive(Clone, Default)]
+struct Disk(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// How many writes succeed before one fails, half way; those after it succeed again.
+    writes_left: Option<u64>,
+    syncs_left: Option<u64>,
+    hangs: bool,
+    /// Whether somebody waits for it.
+    is_waited_for: bool,
+}
+
+impl Disk {
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut lock(&self.0.0));
+        self.0.1.notify_all();
+    }
+
+    fn read(&self) -> Recording {
+        Recording::options().read(lock(&self.0.0).bytes.clone()).unwrap()
+    }
+}
+
+impl Storage for Disk {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = lock(&self.0.0);
+        while state.hangs {
+            state.is_waited_for = true;
+            self.0.1.notify_all();
+            state = self.0.1.wait(state).unwrap();
+        }
+        assert_eq!(offset, state.bytes.len() as u64);
+        let fails = state.writes_left == Some(0);
+        state.writes_left = state.writes_left.and_then(|left| left.checked_sub(1));
+        let len = if fails { bytes.len() / 2 } else { bytes.len() };
+        state.bytes.extend_from_slice(&bytes[..len]);
+        if fails { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        lock(&self.0.0).bytes.truncate(len as usize);
+        Ok(())
+    }
+
+    fn reserve(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        Ok(1 << 40)
+    }
+}
+
+impl Shelf for Disk {
+    type Storage = Disk;
+
+    fn create(&mut self, part: u32) -> Result<(PathBuf, Disk, SyncFile), Error> {
+        assert_eq!(part, 0);
+        let disk = self.clone();
+        let sync = move || {
+            let mut state = lock(&disk.0.0);
+            let fails = state.syncs_left == Some(0);
+            state.syncs_left = state.syncs_left.map(|left| left.saturating_sub(1));
+            if fails { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        };
+        Ok((PathBuf::from("memory"), self.clone(), Arc::new(sync)))
+    }
+
+    fn remove(&mut self, _: &Path) -> io::Result<()> {
+        panic!("there is one file")
+    }
+}
+
+/// A topic with a lossless publisher, in a domain of its own.
+fn topic() -> (Publisher<[u8]>, RecorderOptions) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let domain = format!("tank-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let options = Publisher::<[u8]>::options().domain(&domain).slots(SlotKind::Words).max_len(100).depth(64);
+    let publisher = options.overflow(Overflow::Block).open("t").unwrap();
+    let options = Recorder::options().domain(&domain).sync(SyncPolicy::None).chunk_time(Duration::from_millis(2));
+    (publisher, options)
+}
+
+fn counts(report: &Report) -> Counts {
+    report.topics["t"]
+}
+
+fn wait_for_end(recorder: &Recorder) {
+    let mut fds = [rustix::event::PollFd::new(recorder, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut fds, None).unwrap();
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_recording_with_a_finished_file_and_an_exact_count() {
+    for good in 1..12 {
+        let disk = Disk::default();
+        disk.set(|state| state.writes_left = Some(good));
+        let (mut publisher, options) = topic();
+        let recorder = Recorder::start_on(options.chunk_bytes(1000).memory(100_000), disk.clone()).unwrap();
+        // The first write is the beginning of the file; each of the others is at least a message.
+        let each = 200;
+        for _ in 0..each {
+            publisher.publish(&[1; 100]).unwrap();
+        }
+        wait_for_end(&recorder);
+        let report = recorder.stop();
+        let Some(Error::Io { source, .. }) = &report.fault else { panic!("{:?}", report.fault) };
+        assert_eq!(source.raw_os_error(), Some(libc::EIO));
+        let recording = disk.read();
+        assert!(recording.is_complete(), "{:?}", recording.problems());
+        assert_eq!(recording.counts().unwrap()["t"].recorded, counts(&report).recorded);
+        assert_eq!(counts(&report).recorded, recording.message_count(), "after {good} writes");
+        assert!(counts(&report).published() <= each);
+        assert!(counts(&report).lost > 0);
+        publisher.remove().unwrap();
+    }
+}
+
+#[test]
+fn a_sync_that_fails_ends_the_recording() {
+    for policy in [SyncPolicy::Chunk, SyncPolicy::Every(Duration::from_millis(1))] {
+        let disk = Disk::default();
+        disk.set(|state| state.syncs_left = Some(0));
+        let (mut publisher, options) = topic();
+        let recorder = Recorder::start_on(options.sync(policy), disk.clone()).unwrap();
+        publisher.publish(&[1; 100]).unwrap();
+        wait_for_end(&recorder);
+        let report = recorder.stop();
+        assert!(matches!(report.fault, Some(Error::Io { .. })), "{:?}", report.fault);
+        assert_eq!(disk.read().message_count(), counts(&report).recorded);
+        publisher.remove().unwrap();
+    }
+}
+
+/// The publisher is lossless, so that it would be kept waiting for ever by a recorder that waits for the disk.
+#[test]
+fn a_disk_that_hangs_keeps_no_publisher_waiting_and_what_found_no_memory_is_counted() {
+    let disk = Disk::default();
+    let (mut publisher, options) = topic();
+    let memory = 20_000;
+    let recorder = Recorder::start_on(options.chunk_bytes(2000).memory(memory), disk.clone()).unwrap();
+    disk.set(|state| state.hangs = true);
+    publisher.publish(&[1; 100]).unwrap();
+    {
+        let state = lock(&disk.0.0);
+        drop(disk.0.1.wait_while(state, |state| !state.is_waited_for).unwrap());
+    }
+    let each = 20_000u64;
+    for _ in 1..each {
+        publisher.publish(&[1; 100]).unwrap();
+    }
+    disk.set(|state| state.hangs = false);
+    let report = recorder.stop();
+    assert!(report.fault.is_none(), "{:?}", report.fault);
+    assert_eq!(counts(&report).published(), each, "{:?}", counts(&report));
+    assert!(counts(&report).lost > 0, "the disk did not hang for long enough to show anything");
+    let recording = disk.read();
+    assert_eq!(recording.message_count(), counts(&report).recorded);
+    assert_eq!(recording.counts().unwrap()["t"], counts(&report));
+    let mut messages = recording.messages(Query::new()).unwrap();
+    let mut before = None;
+    while let Some(message) = messages.next().unwrap() {
+        assert!(before < Some(message.sequence));
+        before = Some(message.sequence);
+    }
+    publisher.remove().unwrap();
+}
