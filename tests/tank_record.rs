@@ -13,33 +13,12 @@ use conduit::tank::{
 };
 use conduit::topic::{Overflow, SlotKind, Timestamps};
 use conduit::{Publisher, Subscriber};
-use support::{Domain, KINDS, LEN, Noise, PATIENCE, Process, fill, hear, message, number, rounds, say};
+use support::{Directory, Domain, KINDS, LEN, Noise, PATIENCE, Process, fill, hear, message, number, rounds, say};
 
 #[test]
 #[ignore = "a role that the tests of this program start"]
 fn helper_process() {
     support::run_role(&[("recorder", recorder)]);
-}
-
-/// A directory that goes with the test.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(domain: &Domain) -> Self {
-        let path = std::env::temp_dir().join(format!("conduit-{}", domain.name()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
 }
 
 fn options(domain: &Domain) -> RecorderOptions {

@@ -124,6 +124,27 @@ pub fn file_in(domain: &str, topic: &str) -> String {
     format!("/dev/shm/conduit_{domain}@{}", topic.replace('/', "%2F"))
 }
 
+/// A directory that goes with the test.
+pub struct Directory(pub std::path::PathBuf);
+
+impl Directory {
+    pub fn new(domain: &Domain) -> Self {
+        let path = std::env::temp_dir().join(format!("conduit-{}", domain.name()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Messages
 

@@ -189,7 +189,7 @@ impl Player {
         self.finish()
     }
 
-    /// Waits for the end. The topics go with it: whoever wants their last messages must have received them.
+    /// Waits for the end. The topics stay, without a publisher, for whoever has not received all of them.
     ///
     /// # Errors
     ///
