@@ -222,10 +222,17 @@ pub fn cores() -> Vec<usize> {
 
 /// Pins the calling thread to a core.
 pub fn pin(core: usize) {
+    allow(&[core]);
+}
+
+/// Lets the calling thread, and those that it starts from now on, use these cores.
+pub fn allow(cores: &[usize]) {
     // SAFETY: as above.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
+        for &core in cores {
+            libc::CPU_SET(core, &mut set);
+        }
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
     }
 }

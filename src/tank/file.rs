@@ -8,8 +8,9 @@ use super::format::summary::{AttachmentIndex, Channel, ChunkIndex, MetadataIndex
 use super::format::{MAGIC, encode};
 use super::storage::Storage;
 
-/// Room beyond the end of the file that is kept for its summary, at least; and how far beyond that each time.
-const RESERVE: u64 = 1 << 20;
+/// Room beyond the end of the file that is kept for its summary, beside what that takes now; and how much is set aside at a time.
+const SPARE: u64 = 1 << 16;
+const STEP: u64 = 8 << 20;
 
 /// Writes a file in steps, each of which leaves it a valid beginning of one, or fails and can be [undone](Self::cut_back).
 ///
@@ -152,10 +153,14 @@ impl<S: Storage> FileWriter<S> {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         // First, so that the end of the file has room when nothing else has any more.
-        let needed = self.len + (bytes.len() + self.summary.estimate()) as u64 + RESERVE / 4;
+        let needed = self.len + (bytes.len() + self.summary.estimate()) as u64 + SPARE;
         if needed > self.reserved {
-            self.storage.reserve(needed + RESERVE)?;
-            self.reserved = needed + RESERVE;
+            let from = self.reserved.max(self.len);
+            let more = needed + STEP;
+            self.reserved = match self.storage.reserve(from, more) {
+                Ok(()) => more,
+                Err(_) => self.storage.reserve(from, needed).map(|()| needed)?,
+            };
         }
         self.storage.write(self.len, bytes)?;
         if let Some(crc) = &mut self.crc {

@@ -14,8 +14,9 @@ pub(crate) trait Storage {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Forgets everything from `len` on.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
-    /// Sets room aside up to `len`, which the file does not grow by. Where that is not possible, nothing happens.
-    fn reserve(&mut self, len: u64) -> io::Result<()>;
+    /// Sets room aside for the bytes from one offset to another, which the file does not grow by. Where that is not possible,
+    /// nothing happens.
+    fn reserve(&mut self, from: u64, to: u64) -> io::Result<()>;
     /// Bytes that are left for others to use.
     fn free(&self) -> io::Result<u64>;
 }
@@ -47,8 +48,8 @@ impl Storage for DiskFile {
         self.file.set_len(len)
     }
 
-    fn reserve(&mut self, len: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len) {
+    fn reserve(&mut self, from: u64, to: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, to.saturating_sub(from)) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
             result => Ok(result?),
         }

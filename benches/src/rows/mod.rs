@@ -7,6 +7,7 @@ pub mod latency;
 pub mod limits;
 pub mod opening;
 pub mod publish;
+pub mod recording;
 pub mod throughput;
 pub mod wake;
 
@@ -141,6 +142,7 @@ pub fn all() -> Vec<Row> {
         fanout::rows(),
         wake::rows(),
         opening::rows(),
+        recording::rows(),
         command::rows(),
     ]
     .into_iter()

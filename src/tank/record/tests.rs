@@ -62,7 +62,7 @@ impl Storage for Disk {
         Ok(())
     }
 
-    fn reserve(&mut self, _: u64) -> io::Result<()> {
+    fn reserve(&mut self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
 
