@@ -121,6 +121,83 @@ fn a_late_closing_takes_no_key_away() {
     });
 }
 
+#[test]
+fn of_two_that_insert_a_key_that_was_taken_back_one_is_told_that_it_is_new() {
+    model(2, || {
+        let shared = Shared::new();
+        let (keys, _ager) = shared.0.split().unwrap();
+        assert_eq!(keys.insert(1), Insertion::New);
+        assert!(keys.remove(1));
+        let other = inserting(keys, &[1]);
+        let mine = [keys.insert(1), keys.insert(2)];
+        let others = other.join().unwrap();
+        assert_eq!((new(&[others[0], mine[0]]), mine[1], keys.count()), (1, Insertion::New, 2));
+    });
+}
+
+#[test]
+fn who_inserts_a_key_while_it_is_taken_back_has_it_or_is_told_of_the_one_before() {
+    model(2, || {
+        let shared = Shared::new();
+        let (keys, _ager) = shared.0.split().unwrap();
+        let other = inserting(keys, &[1, 2]);
+        let mine = keys.insert(1);
+        let removed = mine == Insertion::New && keys.remove(1);
+        let others = other.join().unwrap();
+        assert_eq!((removed, others[1]), (mine == Insertion::New, Insertion::New));
+        // Of each time that it is new there is one, but for the one that was taken back.
+        let live = new(&[mine, others[0]]) - usize::from(removed);
+        assert_eq!((usize::from(keys.contains(1)), keys.count()), (live, live + 1));
+        assert_eq!(new(&[keys.insert(1)]), 1 - live);
+    });
+}
+
+#[test]
+fn of_two_generations_one_is_told_that_a_key_that_was_taken_back_is_new() {
+    model(2, || {
+        let shared = Shared::new();
+        let (keys, mut ager) = shared.0.split().unwrap();
+        assert_eq!(keys.insert(1), Insertion::New);
+        assert!(keys.remove(1));
+        let other = inserting(keys, &[1]);
+        ager.advance();
+        let mine = keys.insert(1);
+        let others = other.join().unwrap();
+        assert_eq!((new(&[others[0], mine]), keys.count()), (1, 1));
+    });
+}
+
+#[test]
+fn a_key_of_the_generation_before_is_taken_back_while_others_insert_it() {
+    model(2, || {
+        let shared = Shared::new();
+        let (keys, mut ager) = shared.0.split().unwrap();
+        assert_eq!(keys.insert(1), Insertion::New);
+        // Perhaps of the generation before.
+        let other = inserting(keys, &[1]);
+        ager.advance();
+        assert!(keys.remove(1));
+        let mine = keys.insert(1);
+        let others = other.join().unwrap();
+        assert_eq!((new(&[others[0], mine]), keys.contains(1), keys.count()), (1, true, 1));
+    });
+}
+
+#[test]
+fn who_is_late_by_two_generations_takes_no_other_key_back() {
+    model(2, || {
+        let shared = Shared::new();
+        let (keys, mut ager) = shared.0.split().unwrap();
+        assert_eq!(keys.insert(1), Insertion::New);
+        let other = thread::spawn(move || keys.remove(1));
+        ager.advance();
+        ager.advance();
+        let mine = keys.insert(3);
+        other.join().unwrap();
+        assert_eq!((mine, keys.contains(3), keys.contains(1)), (Insertion::New, true, false));
+    });
+}
+
 /// What the models above look for is seen by them: two that look and insert without each other's knowledge.
 #[test]
 #[should_panic(expected = "one is new")]

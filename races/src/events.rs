@@ -60,12 +60,14 @@ fn pool() {
 }
 
 /// Two threads insert each key at the same time, or nearly so, and one of them lets keys age before. Each is new to one of the
-/// two, as the generation advances at most once while they are at it.
+/// two, as the generation advances at most once while they are at it; some of them after they were taken back.
 fn keys() {
     static SEEN: KeySet<8> = KeySet::new(7);
     let (keys, mut ager) = SEEN.split().expect("split once");
     // How many keys each has inserted. Relaxed on purpose: it orders nothing.
     let done = [const { AtomicU64::new(0) }; 2];
+    // How many keys that one had taken back the other had before it came again.
+    let taken_over = AtomicU64::new(0);
     let mut new = [vec![], vec![]];
     let insert = |who: usize, new: &mut Vec<u64>, before: &mut dyn FnMut(u64)| {
         let mut patience = Patience::default();
@@ -80,7 +82,13 @@ fn keys() {
             }
             patience.saw(true);
             before(n);
-            if keys.insert(n) == Insertion::New {
+            let mut is_new = keys.insert(n) == Insertion::New;
+            if is_new && n % 3 == 0 {
+                assert!(keys.remove(n), "keys: it was there");
+                is_new = keys.insert(n) == Insertion::New;
+                taken_over.fetch_add((!is_new).into(), Ordering::Relaxed);
+            }
+            if is_new {
                 new.push(n);
             }
             done[who].store(n + 1, Ordering::Relaxed);
@@ -103,7 +111,8 @@ fn keys() {
     let [one, other] = &new;
     let mut all: Vec<u64> = one.iter().chain(other).copied().collect();
     all.sort_unstable();
-    println!("keys: {} and {} new, {generations} generations", one.len(), other.len());
+    let taken_over = taken_over.into_inner();
+    println!("keys: {} and {} new, {taken_over} taken over, {generations} generations", one.len(), other.len());
     assert!(all.iter().copied().eq(0..rounds()), "keys: each is new to one of the two");
     assert_eq!(keys.refused(), 0, "keys: there is room");
     assert!(one.len().min(other.len()) as u64 > rounds() / 1000, "keys: the threads hardly met");

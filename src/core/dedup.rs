@@ -9,9 +9,8 @@
 //! is refused, never silently let through.
 //!
 //! Windows are looked at and recorded in two steps. Record an event only when it was accepted or kept: what was refused may
-//! come again, and is no duplicate then. A [`KeySet`] looks and records in one step, as several threads use it at a time: let
-//! nothing refuse an event behind it, or look with `contains` first and insert when the event was accepted; of threads that do
-//! so with the same key at the same time more than one may find it new.
+//! come again, and is no duplicate then. A [`KeySet`] looks and records in one step, as several threads use it at a time: take the
+//! key of an event that is refused behind it back by [`remove`](Keys::remove).
 
 #[cfg(any(loom, target_has_atomic = "64"))]
 mod keys;

@@ -32,6 +32,9 @@ counted! {
         // Not the very same code as above, or the compiler would make one function of the two.
         black_box(keys).insert(key) == Insertion::Duplicate
     }
+    fn keys_remove(keys: &Keys<'static, 1024>, key: u64) -> bool {
+        keys.remove(key)
+    }
     fn lanes_offer(dispatcher: &mut Dispatcher<'static, u64, 128, 128, 128>, priority: Priority, event: u64) -> bool {
         dispatcher.offer(priority, event).is_ok()
     }
@@ -50,7 +53,9 @@ pub fn pool() {
 
 pub fn dedup() {
     static KEYS: KeySet<1024> = KeySet::new(1);
+    static REFUSED: KeySet<1024> = KeySet::new(1);
     let (keys, _ager) = KEYS.split().expect("not split yet");
+    let (refused, _ager) = REFUSED.split().expect("not split yet");
     let mut window = Window::new();
     let mut producers = Producers::<64>::new(1);
     for n in 1..=ROUNDS * BATCH as u64 {
@@ -60,6 +65,8 @@ pub fn dedup() {
         assert!(producers_look_and_record(&mut producers, black_box(&producer), n));
         assert!(keys_insert_new(&keys, black_box(n)));
         assert!(keys_insert_duplicate(&keys, black_box(n)));
+        assert_eq!(refused.insert(n), Insertion::New);
+        assert!(keys_remove(&refused, black_box(n)));
     }
 }
 

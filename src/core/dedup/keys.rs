@@ -12,11 +12,14 @@ const HALF: usize = if cfg!(loom) { 2 } else { 4 };
 /// How many lines a chain may reach over.
 const REACH: usize = if cfg!(loom) { 2 } else { 32 };
 /// How many times the generation advances while all lines are swept once.
-const SWEEPS: usize = 32;
+const SWEEPS: usize = 16;
 
-/// The generation's bits of a word, 1 to 127; 0 in a word that was never used.
-const TAG: u64 = 127;
-/// The bit of a word that ends a chain for good.
+/// The generation's bits of a word, 1 to 63; 0 in a word that was never used.
+const TAG: u64 = 63;
+/// The bit of a word whose key was taken back.
+const GONE: u64 = 64;
+/// The bit of a word that nobody of its generation may use any more: by itself it ends a chain, with `GONE` it keeps a key that
+/// was taken back away from its place.
 const CLOSED: u64 = 128;
 /// Bits of a word that are not the key's.
 const KEY_SHIFT: u32 = 8;
@@ -27,6 +30,9 @@ const KEY_SHIFT: u32 = 8;
 /// between one and two of whatever time lies between two advances. Of all calls for the same key within that time exactly
 /// one is told [`Insertion::New`], whatever the threads do. No call waits for another one: it begins again only when the
 /// generation has advanced meanwhile.
+///
+/// Who was told so and can't take what the key stands for after all takes the key back by [`remove`](Keys::remove): of the calls
+/// that follow again one is told that it is new.
 ///
 /// ```
 /// use conduit::dedup::{Insertion, KeySet, hash};
@@ -51,7 +57,7 @@ const KEY_SHIFT: u32 = 8;
 ///   with a chance of less than 2^-48, as a word keeps 56 bits of a key and the place of the word not always says the rest.
 /// * The seed decides where a key goes. Take a random one where keys come from outside, so that nobody can choose many that
 ///   all go to the same place.
-/// * Nothing is promised of a call that is stopped while the generation advances 60 times.
+/// * Nothing is promised of a call that is stopped while the generation advances 28 times.
 #[derive(Debug)]
 pub struct KeySet<const LINES: usize> {
     /// The present generation, as an [`Epoch`]. Stored by the ager, loaded by who inserts; Relaxed, as what those of two
@@ -69,11 +75,15 @@ pub struct KeySet<const LINES: usize> {
 ///
 /// A key's *chain* in a generation is the words of its half, from the first of the key's home line on. A word is free for a
 /// generation unless it carries its tag, so a generation begins with all words free and never frees one: those who insert
-/// agree on the first that is free. Each word is only ever exchanged by comparison: for a key (Release) by who inserts it
-/// into the present generation; for `CLOSED` (Release) by who looked in vain for a key in the generation before, at the free
-/// word that ends its chain, so that no call that is still of that generation can put it there afterwards; for 0 (Release)
-/// by the ager, where it carries a tag so old that what was inserted by those who closed by it is forgotten, too. Loaded
-/// (Acquire) by who inserts: a word that only who knows a later `epoch` may have written makes it known.
+/// agree on the first that is free. A key that is taken back leaves its word to itself alone, so that it has one word of a
+/// generation at most, and the same one when it comes again.
+///
+/// Each word is only ever exchanged by comparison: for a key (Release) by who inserts it into the present generation, at the
+/// first free word or the key's own; for the same with `GONE` (Relaxed) by who takes it back; for one that is `CLOSED` (Release)
+/// by who looked in vain for a key in the generation before, at the key's own word or else at the free one that ends its chain,
+/// so that no call that is still of that generation can put it there afterwards; for 0 (Release) by the ager, where it carries a
+/// tag so old that what was inserted by those who closed by it is forgotten, too. Loaded (Acquire) by who inserts: a word that
+/// only who knows a later `epoch` may have written makes it known.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Line([[AtomicU64; HALF]; 2]);
@@ -84,7 +94,7 @@ struct Line([[AtomicU64; HALF]; 2]);
 pub(super) struct Epoch(u64);
 
 impl Epoch {
-    const FIRST: Epoch = Epoch(1 | 127 << 8);
+    const FIRST: Epoch = Epoch(1 | TAG << 8);
 
     /// The tag of the generation in a half.
     #[inline(always)]
@@ -94,11 +104,11 @@ impl Epoch {
 
     /// The present generation's half.
     #[inline(always)]
-    fn half(self) -> usize {
+    pub(super) fn half(self) -> usize {
         (self.0 >> 16) as usize
     }
 
-    fn now(self) -> u64 {
+    pub(super) fn now(self) -> u64 {
         self.tag(self.half())
     }
 
@@ -108,7 +118,7 @@ impl Epoch {
         Epoch((half as u64 ^ 1) << 16 | self.now() << (8 * half) | next << (8 * (half ^ 1)))
     }
 
-    /// How many generations ago the tag of a word was the present one, of the last 127; more than 63 are taken for a later
+    /// How many generations ago the tag of a word was the present one, of the last 63; more than 31 are taken for a later
     /// one than this. None for a word that was never used.
     fn age(self, word: u64) -> Option<u64> {
         match word & TAG {
@@ -118,7 +128,7 @@ impl Epoch {
     }
 
     fn is_later(self, word: u64) -> bool {
-        self.age(word).is_some_and(|age| age > 63)
+        self.age(word).is_some_and(|age| age > TAG / 2)
     }
 }
 
@@ -182,7 +192,7 @@ impl<const LINES: usize> KeySet<LINES> {
 
     /// Looks for a key in the generation before, and closes its chain there if it is not in it.
     #[inline(always)]
-    fn find_or_close(&self, key: u64, home: usize, epoch: Epoch) -> Step {
+    pub(super) fn find_or_close(&self, key: u64, home: usize, epoch: Epoch) -> Step {
         let half = epoch.half() ^ 1;
         let tag = epoch.tag(half);
         let wanted = key << KEY_SHIFT | tag;
@@ -190,19 +200,22 @@ impl<const LINES: usize> KeySet<LINES> {
             for slot in &self.line(at).0[half] {
                 let mut word = slot.load(Ordering::Acquire);
                 loop {
-                    if word == wanted {
-                        return Step::Found;
-                    }
                     if word & TAG == tag {
+                        if word == wanted {
+                            return Step::Found;
+                        }
+                        if is_of_another(word, wanted) {
+                            break;
+                        }
+                        // The end of the chain, or the key's own word: somebody has closed it already.
                         if word & CLOSED != 0 {
                             return Step::Done;
                         }
-                        break;
-                    }
-                    if epoch.is_later(word) && self.epoch() != epoch {
+                    } else if epoch.is_later(word) && self.epoch() != epoch {
                         return Step::Over;
                     }
-                    match slot.compare_exchange(word, CLOSED | tag, Ordering::Release, Ordering::Acquire) {
+                    let closed = CLOSED | if word == wanted | GONE { word } else { tag };
+                    match slot.compare_exchange(word, closed, Ordering::Release, Ordering::Acquire) {
                         Ok(_) => return Step::Done,
                         Err(now) => word = now,
                     }
@@ -221,14 +234,19 @@ impl<const LINES: usize> KeySet<LINES> {
             for slot in &self.line(at).0[epoch.half()] {
                 let mut word = slot.load(Ordering::Acquire);
                 loop {
-                    if word == wanted {
-                        return Step::Found;
-                    }
-                    if word & (TAG | CLOSED) == tag {
-                        break;
-                    }
                     // Closed, or used again: who did that knows a later generation, and so does who sees it.
-                    if (word & TAG == tag || epoch.is_later(word)) && self.epoch() != epoch {
+                    let is_over = if word & TAG == tag {
+                        if word == wanted {
+                            return Step::Found;
+                        }
+                        if is_of_another(word, wanted) {
+                            break;
+                        }
+                        word & CLOSED != 0
+                    } else {
+                        epoch.is_later(word)
+                    };
+                    if is_over && self.epoch() != epoch {
                         return Step::Over;
                     }
                     match slot.compare_exchange(word, wanted, Ordering::Release, Ordering::Acquire) {
@@ -239,6 +257,24 @@ impl<const LINES: usize> KeySet<LINES> {
             }
         }
         Step::Full
+    }
+
+    /// Takes a key back from the generation of a half, if it is in it.
+    pub(super) fn take_back(&self, wanted: u64, home: usize, half: usize) -> bool {
+        for at in home..home + Self::REACH {
+            for slot in &self.line(at).0[half] {
+                // Relaxed: who inserted the key has seen that the words before it are those of others.
+                let word = slot.load(Ordering::Relaxed);
+                if word == wanted {
+                    // Relaxed: who sees it learns nothing of a generation. Where it fails the key is gone already.
+                    return slot.compare_exchange(wanted, wanted | GONE, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+                }
+                if !is_of_another(word, wanted) {
+                    return false;
+                }
+            }
+        }
+        false
     }
 
     /// What is left to do where the key is not in its home line: a function of its own, which leaves the short one short.
@@ -262,6 +298,13 @@ impl<const LINES: usize> KeySet<LINES> {
             epoch = self.epoch();
         }
     }
+}
+
+/// Whether a word of the same generation as `wanted`, a key's, is another key's, be that there or taken back.
+#[inline(always)]
+fn is_of_another(word: u64, wanted: u64) -> bool {
+    let tag = wanted & TAG;
+    word & TAG == tag && word != CLOSED | tag && (word ^ wanted) >> KEY_SHIFT != 0
 }
 
 impl Line {
@@ -310,14 +353,42 @@ impl<const LINES: usize> Keys<'_, LINES> {
         let set = self.0;
         let (key, home) = self.find(key);
         let epoch = set.epoch();
-        // The first that is not another key is this one, or there is no more behind it.
+        // The first that is not another key's is this one's, or there is no more behind it.
         let is_in = |half| {
             let wanted = key << KEY_SHIFT | epoch.tag(half);
             let words = (home..home + KeySet::<LINES>::REACH).flat_map(|at| &set.line(at).0[half]);
-            let is_other = |word: u64| word & (TAG | CLOSED) == epoch.tag(half) && word != wanted;
-            words.map(|word| word.load(Ordering::Relaxed)).find(|&word| !is_other(word)) == Some(wanted)
+            words.map(|word| word.load(Ordering::Relaxed)).find(|&word| !is_of_another(word, wanted)) == Some(wanted)
         };
         set.line(home).has(key, epoch) || is_in(0) || is_in(1)
+    }
+
+    /// Takes a key back that this caller was told is [new](Insertion::New): what it stands for was refused, and may come again.
+    /// Whether it was there. To be called once for each such answer, and before the generation has advanced twice since:
+    /// afterwards the key may be another caller's.
+    ///
+    /// Who was told meanwhile that the key is a duplicate is not told otherwise.
+    ///
+    /// ```
+    /// use conduit::dedup::{Insertion, KeySet};
+    ///
+    /// static SEEN: KeySet<1024> = KeySet::new(0x5EED);
+    ///
+    /// let (keys, _ager) = SEEN.split().expect("nobody else split it");
+    /// assert_eq!(keys.insert(7), Insertion::New);
+    /// // No lane had room for it.
+    /// assert!(keys.remove(7));
+    /// assert_eq!(keys.insert(7), Insertion::New, "it is sent again");
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// One exchange, on the line where the key is. The key's word stays set aside for it as long as its generation lasts.
+    pub fn remove(&self, key: u64) -> bool {
+        let set = self.0;
+        let (key, home) = self.find(key);
+        let epoch = set.epoch();
+        let remove_from = |half| set.take_back(key << KEY_SHIFT | epoch.tag(half), home, half);
+        remove_from(epoch.half()) || remove_from(epoch.half() ^ 1)
     }
 
     /// How many keys of one generation there are words for; it is best to use half of them.
@@ -334,7 +405,7 @@ impl<const LINES: usize> Keys<'_, LINES> {
     pub fn count(&self) -> usize {
         let epoch = self.0.epoch();
         let is_key = |word: &AtomicU64| {
-            let tag = word.load(Ordering::Relaxed) & (TAG | CLOSED);
+            let tag = word.load(Ordering::Relaxed) & (TAG | GONE | CLOSED);
             tag == epoch.tag(0) || tag == epoch.tag(1)
         };
         self.0.lines.iter().flat_map(|line| line.0.iter().flatten()).filter(|word| is_key(word)).count()
@@ -363,7 +434,7 @@ impl<const LINES: usize> Ager<'_, LINES> {
     ///
     /// # Cost
     ///
-    /// One store, and a look at one of 32 lines, so that no word keeps its tag until that comes round again.
+    /// One store, and a look at one of 16 lines, so that no word keeps its tag until that comes round again.
     pub fn advance(&mut self) {
         self.sweep();
         self.set.epoch.store(self.set.epoch().next().0, Ordering::Relaxed);

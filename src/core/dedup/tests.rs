@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -119,45 +119,68 @@ mod keys {
     use super::super::keys::Step;
     use super::*;
 
-    /// What was inserted in each generation, the newest last.
-    #[derive(Default)]
-    struct Model(Vec<BTreeSet<u64>>);
+    /// What was inserted in each generation, the newest last, and whether it is there still.
+    struct Model(Vec<BTreeMap<u64, bool>>);
 
     impl Model {
-        fn knows(&self, key: u64) -> bool {
-            self.0.iter().rev().take(2).any(|generation| generation.contains(&key))
+        fn live(&mut self, key: u64) -> Option<&mut bool> {
+            self.0.iter_mut().rev().take(2).filter_map(|generation| generation.get_mut(&key)).find(|live| **live)
+        }
+
+        fn count(&self) -> usize {
+            self.0.iter().rev().take(2).flat_map(BTreeMap::values).filter(|live| **live).count()
         }
     }
 
-    fn behaves_like_sets<const LINES: usize>(seed: u64, ops: &[Option<u64>]) {
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Insert(u64),
+        Remove(u64),
+        Advance,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![8 => (0..24u64).prop_map(Op::Insert), 4 => (0..24u64).prop_map(Op::Remove), 2 => Just(Op::Advance)]
+    }
+
+    fn behaves_like_sets<const LINES: usize>(seed: u64, ops: &[Op]) {
         let set = KeySet::<LINES>::new(seed);
         let (keys, mut ager) = set.split().unwrap();
         assert!(set.split().is_none());
-        let mut model = Model(std::vec![BTreeSet::new()]);
+        let mut model = Model(std::vec![BTreeMap::new()]);
         let mut refused = 0;
         for op in ops {
             match *op {
-                None => {
+                Op::Advance => {
                     ager.advance();
-                    model.0.push(BTreeSet::new());
+                    model.0.push(BTreeMap::new());
                 }
-                Some(key) => {
-                    assert_eq!(keys.contains(key), model.knows(key), "{key}");
-                    let room = model.0.last().unwrap().len() < LINES * 4;
-                    let expected = match model.knows(key) {
+                Op::Remove(key) => {
+                    let live = model.live(key);
+                    assert_eq!(keys.remove(key), live.is_some(), "{key}");
+                    live.into_iter().for_each(|live| *live = false);
+                    assert!(!keys.contains(key), "{key}");
+                }
+                Op::Insert(key) => {
+                    let known = model.live(key).is_some();
+                    assert_eq!(keys.contains(key), known, "{key}");
+                    let present = model.0.last_mut().unwrap();
+                    // What was taken back has kept its word.
+                    let room = present.len() < LINES * 4 || present.contains_key(&key);
+                    let expected = match known {
                         true => Insertion::Duplicate,
                         false if room => Insertion::New,
                         false => Insertion::Full,
                     };
                     assert_eq!(keys.insert(key), expected, "{key}");
                     if expected == Insertion::New {
-                        model.0.last_mut().unwrap().insert(key);
+                        present.insert(key, true);
                     }
                     refused += u64::from(expected == Insertion::Full);
                 }
             }
             assert_eq!(keys.refused(), refused);
-            assert_eq!(keys.count(), model.0.iter().rev().take(2).map(BTreeSet::len).sum::<usize>());
+            assert_eq!(keys.count(), model.count());
         }
     }
 
@@ -168,10 +191,10 @@ mod keys {
         #[test]
         fn it_behaves_like_the_sets_of_two_generations(
             seed in any::<u64>(),
-            ops in proptest::collection::vec(proptest::option::weighted(0.85, 0..24u64), 0..400),
+            ops in proptest::collection::vec(op(), 0..400),
             ages in 0..200usize,
         ) {
-            let ops = [&std::vec![None; ages][..], &ops].concat();
+            let ops = [&std::vec![Op::Advance; ages][..], &ops].concat();
             behaves_like_sets::<1>(seed, &ops);
             behaves_like_sets::<2>(seed, &ops);
             behaves_like_sets::<8>(seed, &ops);
@@ -188,6 +211,60 @@ mod keys {
                 assert_eq!(keys.contains(7), age < 2, "{round} {age}");
                 ager.advance();
             }
+        }
+    }
+
+    /// However often it is refused and sent again, it takes one word of a generation.
+    #[test]
+    fn a_key_that_is_taken_back_again_and_again_takes_no_room() {
+        let set = KeySet::<1>::new(3);
+        let (keys, mut ager) = set.split().unwrap();
+        for generation in 0..3 {
+            for _ in 0..100 {
+                for key in 0..4 {
+                    assert_eq!(keys.insert(key), Insertion::New, "{key} in {generation}");
+                    assert!(keys.remove(key) && !keys.remove(key));
+                }
+            }
+            assert_eq!((keys.insert(9), keys.count()), (Insertion::Full, 0), "each has its word still");
+            ager.advance();
+        }
+    }
+
+    /// Somebody is late by a generation, in which the key was taken back and is new again.
+    #[test]
+    fn a_key_that_was_taken_back_is_not_put_back_into_a_generation_that_is_over() {
+        let set = KeySet::<1>::new(5);
+        let (keys, mut ager) = set.split().unwrap();
+        let (key, home) = keys.find(7);
+        let late = set.epoch();
+        assert_eq!(keys.insert(7), Insertion::New);
+        assert!(keys.remove(7));
+        ager.advance();
+        assert_eq!(keys.insert(7), Insertion::New);
+        assert!(matches!(set.find_or_insert(key, home, late), Step::Over));
+        assert!(keys.remove(7));
+        assert!(matches!(set.find_or_insert(key, home, late), Step::Over));
+        assert_eq!((keys.contains(7), keys.insert(7)), (false, Insertion::New));
+    }
+
+    /// Its low bits are those of no key; they must not make of it the end of a chain.
+    #[test]
+    fn any_key_can_be_taken_back_and_those_behind_it_are_found() {
+        for key in [0, 1 << 56, 1, u64::MAX] {
+            let set = KeySet::<1>::new(5);
+            let (keys, mut ager) = set.split().unwrap();
+            let epoch = set.epoch();
+            assert!(matches!(set.find_or_insert(key, 0, epoch), Step::Done));
+            assert!(matches!(set.find_or_insert(5, 0, epoch), Step::Done));
+            assert!(set.take_back(key << 8 | epoch.now(), 0, epoch.half()));
+            assert!(matches!(set.find_or_insert(5, 0, epoch), Step::Found));
+            ager.advance();
+            let epoch = set.epoch();
+            assert!(matches!(set.find_or_close(5, 0, epoch), Step::Found));
+            assert!(matches!(set.find_or_close(key, 0, epoch), Step::Done));
+            assert!(matches!(set.find_or_close(5, 0, epoch), Step::Found));
+            assert_eq!(keys.count(), 1);
         }
     }
 
