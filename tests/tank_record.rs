@@ -509,3 +509,42 @@ fn a_recorder_that_is_stopped_slows_no_publisher_and_counts_what_it_missed() {
     assert_eq!(numbers.len() as u64, words[1].parse::<u64>().unwrap());
     assert!((numbers.len() as u64) < published, "it was not stopped, so nothing was shown");
 }
+/// What is older than the chunk time outlives the recorder, whenever that is killed.
+#[test]
+fn a_recorder_that_is_killed_loses_nothing_that_is_older_than_the_chunk_time() {
+    let mut noise = Noise::seeded("a_recorder_that_is_killed");
+    for _ in 0..rounds(200) {
+        let domain = Domain::new();
+        let directory = Directory::new(&domain);
+        let path = directory.file("run.mcap");
+        let options = domain.publisher_of(SlotKind::Words, LEN).overflow(Overflow::Block).depth(1024);
+        let mut publisher = options.timestamps(Timestamps::Clock).open("t").unwrap();
+        let mut watcher = Subscriber::<[u8]>::options().domain(domain.name()).open("t").unwrap();
+        let recorder = Process::start("recorder", &[domain.name(), path.to_str().unwrap(), "0"]);
+        let mut recorder = recorder;
+        recorder.expect("recording");
+        // For up to four chunk times, a message now and then: each sleep is the time between messages, not a wait.
+        let pause = Duration::from_micros(50 + noise.below(2000));
+        let until = std::time::Instant::now() + CHUNK_TIME.mul_f64(noise.below(400) as f64 / 100.0);
+        let mut times = Vec::new();
+        while std::time::Instant::now() < until {
+            publisher.publish(&message(LEN, times.len() as u64)).unwrap();
+            times.push(watcher.recv().unwrap().timestamp().unwrap());
+            std::thread::sleep(pause);
+        }
+        let now = || {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+        };
+        let killed = now();
+        recorder.kill();
+        assert_eq!(leftovers(&directory.0).unwrap(), [path.clone()], "it is named");
+        let report = conduit::tank::recover(&path).unwrap();
+        assert_eq!(leftovers(&directory.0).unwrap(), [PathBuf::new(); 0]);
+        assert!(conduit::tank::check(&path).unwrap().is_sound(), "{report:?}");
+        let numbers = read(&path).remove("t").unwrap_or_default();
+        assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "what is there is all from the beginning");
+        let old = times.iter().filter(|time| **time + CHUNK_TIME < killed).count();
+        assert!(numbers.len() >= old, "{} of {old} messages that were older than the chunk time", numbers.len());
+    }
+}

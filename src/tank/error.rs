@@ -44,6 +44,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody writes to the file.
+    #[error("{} is being written: wait until its recorder is done", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// It does not begin as an MCAP file does.
     #[error("{} is no MCAP file", path.display())]
     NotMcap {

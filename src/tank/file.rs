@@ -60,6 +60,16 @@ impl<S: Storage> FileWriter<S> {
         }
     }
 
+    /// Has the last chunk, at the end of the file, be followed by index records; where each is among them.
+    pub(crate) fn index_last(&mut self, records: &[u8], offsets: &BTreeMap<u16, u64>) {
+        let at = self.at();
+        if let Some(chunk) = self.summary.chunks.last_mut() {
+            chunk.message_index_offsets = offsets.iter().map(|(&channel, &offset)| (channel, at + offset)).collect();
+            chunk.message_index_len = records.len() as u64;
+            self.pending.extend_from_slice(records);
+        }
+    }
+
     /// Where the next record goes.
     fn at(&self) -> u64 {
         self.len + self.pending.len() as u64

@@ -5,6 +5,7 @@
 //! | record topics | [`Recorder`] |
 //! | find what killed recorders left | [`leftovers`] |
 
+mod check;
 mod error;
 mod file;
 mod format;
@@ -12,8 +13,10 @@ mod loss;
 mod play;
 mod read;
 mod record;
+mod recover;
 mod storage;
 
+pub use self::check::{Checked, Finding, check};
 pub use self::error::Error;
 pub use self::format::Compression;
 pub use self::format::parse::Fault;
@@ -21,3 +24,4 @@ pub use self::loss::{Counts, NoCounts};
 pub use self::play::{PlayProgress, PlayReport, Played, Player, PlayerOptions};
 pub use self::read::*;
 pub use self::record::{Progress, Recorder, RecorderOptions, Report, SyncPolicy, leftovers};
+pub use self::recover::{Recovered, recover};

@@ -34,6 +34,11 @@ impl DiskFile {
         Ok(DiskFile { file: Arc::new(file) })
     }
 
+    /// One that is there.
+    pub(crate) fn of(file: Arc<File>) -> Self {
+        DiskFile { file }
+    }
+
     pub(crate) fn file(&self) -> &Arc<File> {
         &self.file
     }

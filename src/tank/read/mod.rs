@@ -1,11 +1,11 @@
 //! Reading recordings.
 
-mod block;
+pub(crate) mod block;
 mod messages;
-mod scan;
-mod source;
-mod summary;
-mod walk;
+pub(crate) mod scan;
+pub(crate) mod source;
+pub(crate) mod summary;
+pub(crate) mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -456,7 +456,7 @@ fn topics(summary: &Summary) -> Vec<Topic> {
 }
 
 /// An error unless the source begins as an MCAP file does.
-fn check_magic(source: &Source, path: &Path) -> Result<(), Error> {
+pub(crate) fn check_magic(source: &Source, path: &Path) -> Result<(), Error> {
     let mut begin = [0; MAGIC.len()];
     match source.read_exact_at(0, &mut begin) {
         Ok(()) if begin == MAGIC => Ok(()),
@@ -470,7 +470,7 @@ fn system(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Io { action, path: path.into(), source }
 }
 
-fn error(path: &Path, stop: Stop) -> Error {
+pub(crate) fn error(path: &Path, stop: Stop) -> Error {
     match stop {
         Stop::Io(source) => system("read", path, source),
         Stop::Fault { offset, fault } => Error::Damaged { path: path.into(), offset, fault },

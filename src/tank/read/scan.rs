@@ -86,7 +86,7 @@ pub(crate) struct Bad {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum End {
     /// With the record that says so.
-    Marked { crc: u32 },
+    Marked { offset: u64, crc: u32 },
     /// With the file, or where the footer is.
     Unmarked,
     /// In the middle of something.
@@ -168,7 +168,7 @@ impl Scan {
                     let crc = parse::data_end(walk.prefix(place, 4)?).map_err(|fault| place.fault(fault))?;
                     self.good = place.end();
                     self.loose.extend(run);
-                    return Ok(End::Marked { crc });
+                    return Ok(End::Marked { offset: place.offset, crc });
                 }
                 op::FOOTER => break,
                 op::MESSAGE => {}
@@ -377,6 +377,18 @@ impl Scan {
     fn set_aside(&mut self, chunk: FoundChunk, fault: Fault) {
         let (place, messages) = (chunk.place(), chunk.contents.messages());
         self.bad.push(Bad { place, indexes: chunk.indexes, messages, fault });
+    }
+
+    /// The records of a chunk.
+    pub(crate) fn records(&mut self, chunk: &FoundChunk) -> Result<&[u8], Stop> {
+        self.loader.chunk(chunk.place(), self.limit, &mut self.records)?;
+        Ok(&self.records)
+    }
+
+    /// The bodies of the indexes behind a chunk.
+    pub(crate) fn indexes(&self, chunk: &FoundChunk) -> Result<Vec<Vec<u8>>, Stop> {
+        let mut walk = Walk::new(self.source.clone(), MAGIC.len() as u64, self.source.len(), self.limit);
+        chunk.indexes.iter().map(|place| Ok(walk.body(*place)?.to_vec())).collect()
     }
 
     /// Makes the first and the last sequence of each channel known: decompresses the chunks that have them.

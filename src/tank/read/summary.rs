@@ -15,7 +15,7 @@ const TRAILER: usize = HEAD + Footer::LEN + MAGIC.len();
 const RUN: u64 = 1 << 20;
 
 /// What a file says of itself.
-pub(super) struct Read {
+pub(crate) struct Read {
     pub profile: String,
     pub library: String,
     pub summary: Summary,
@@ -38,7 +38,7 @@ pub(crate) fn footer(source: &Source) -> Result<Option<(Place, Footer)>, Stop> {
 }
 
 /// Reads header and summary. `None` if there is no summary, or one that does not say enough.
-pub(super) fn read(source: &Source, limit: u64) -> Result<Option<Read>, Stop> {
+pub(crate) fn read(source: &Source, limit: u64) -> Result<Option<Read>, Stop> {
     let Some((place, footer)) = footer(source)? else { return Ok(None) };
     if footer.summary_start == 0 {
         return Ok(None);

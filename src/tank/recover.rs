@@ -1,0 +1,159 @@
+//! Giving a recording an end that has none.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::file::FileWriter;
+use super::format::Compression;
+use super::format::chunk::Sealer;
+use super::read::scan::{End, Scan, Tally};
+use super::read::source::Source;
+use super::read::walk::Stop;
+use super::read::{self, summary};
+use super::storage::DiskFile;
+use super::{Counts, Error};
+
+/// The most memory that is taken for a chunk.
+const LIMIT: u64 = 1 << 30;
+
+/// What a file came to that was recovered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Whether it had an end already: then nothing was done.
+    pub was_complete: bool,
+    /// Bytes behind the last good record, which are gone.
+    pub cut: u64,
+    /// Damaged pieces before that, which stay in the file and are read by nobody.
+    pub damaged: u64,
+    /// What is there of each topic. What is lost of it, as far as gaps in its sequence tell: those behind the last message
+    /// nobody knows of.
+    pub topics: BTreeMap<String, Counts>,
+    /// Log times of the earliest and the latest message, in nanoseconds. `None` if there is none.
+    pub times: Option<(u64, u64)>,
+}
+
+impl Recovered {
+    /// How many messages are there.
+    pub fn messages(&self) -> u64 {
+        self.topics.values().map(|counts| counts.recorded).sum()
+    }
+}
+
+/// Gives a recording an end whose recorder was killed, in place: cuts off what is not whole, and appends what readers look
+/// for at the end. A file that has an end stays as it is. If this is interrupted, the file can be recovered again.
+///
+/// Reads where chunks are and what their indexes say; the chunks themselves are read only at the end, where a failure of power
+/// may have torn them, and where they have no index.
+///
+/// ```no_run
+/// let recovered = conduit::tank::recover("run.mcap")?;
+/// println!("{} messages", recovered.messages());
+/// # Ok::<(), conduit::tank::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::NotMcap`], [`Error::Damaged`] if it ends before its first record does, [`Error::InUse`], [`Error::Io`].
+pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
+    let path = path.as_ref();
+    let failed = |source| Error::Io { action: "open", path: path.into(), source };
+    let file = Arc::new(OpenOptions::new().read(true).write(true).open(path).map_err(failed)?);
+    if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
+        return Err(Error::InUse { path: path.into() });
+    }
+    let source = Source::file(file.try_clone().map_err(failed)?).map_err(failed)?;
+    read::check_magic(&source, path)?;
+    let stopped = |stop| read::error(path, stop);
+    if let Ok(Some(read)) = summary::read(&source, LIMIT) {
+        let channels = read.summary.channels.values();
+        let counts = |id| read.summary.statistics.channel_messages.get(&id).copied().unwrap_or(0);
+        let topics = channels
+            .map(|channel| (channel.topic.clone(), Counts { recorded: counts(channel.id), ..Counts::default() }));
+        let statistics = &read.summary.statistics;
+        return Ok(Recovered {
+            was_complete: true,
+            cut: 0,
+            damaged: 0,
+            topics: topics.collect(),
+            times: (statistics.messages > 0).then_some((statistics.start_time, statistics.end_time)),
+        });
+    }
+    let mut scan = Scan::of(&source, LIMIT).map_err(stopped)?;
+    if let (0, End::Fault { offset, fault }) = (scan.good, &scan.end) {
+        return Err(stopped(Stop::Fault { offset: *offset, fault: fault.clone() }));
+    }
+    scan.look_at_sequences().map_err(stopped)?;
+    let mut end = match scan.end {
+        // It is written anew.
+        End::Marked { offset, .. } => offset,
+        _ => scan.good,
+    };
+    // The indexes of the last chunk may be torn: then all of them are made again.
+    let mut again = None;
+    if let Some(last) = scan.chunks.last().cloned() {
+        let behind = last.index.offset + last.index.len + last.index.message_index_len;
+        if !last.is_indexed() && behind == end {
+            let records = scan.records(&last).map_err(stopped)?;
+            let mut sealer = Sealer::new(Compression::None).map_err(failed)?;
+            again = Some(sealer.index_again(records));
+            end = last.index.offset + last.index.len;
+        }
+    }
+    let topics = counts(&scan, &known_counts(path)?);
+    let write = |source| Error::write(path, source);
+    let cut = source.len().saturating_sub(end);
+    let statistics = &scan.summary.statistics;
+    let recovered = Recovered {
+        was_complete: false,
+        cut,
+        damaged: scan.bad.len() as u64,
+        topics,
+        times: (statistics.messages > 0).then_some((statistics.start_time, statistics.end_time)),
+    };
+    let mut writer = FileWriter::resume(DiskFile::of(file.clone()), end, scan.summary);
+    writer.cut_back().map_err(write)?;
+    if let Some((records, offsets)) = again {
+        writer.index_last(&records, &offsets);
+    }
+    let entries = [("cut_bytes", cut), ("damaged", recovered.damaged)];
+    writer.add_metadata("conduit.recovered", &entries.map(|(key, value)| (key.into(), value.to_string())).into());
+    let counts = recovered.topics.iter().map(|(topic, counts)| (topic.clone(), counts.to_string()));
+    writer.add_metadata(Counts::METADATA, &counts.collect());
+    writer.finish().map_err(write)?;
+    file.sync_data().map_err(write)?;
+    Ok(recovered)
+}
+
+/// What the recorder wrote down of each topic before it was killed.
+fn known_counts(path: &Path) -> Result<BTreeMap<String, Counts>, Error> {
+    super::Recording::open(path)?.counts()
+}
+
+/// What is there of each topic, and what is not.
+fn counts(scan: &Scan, known: &BTreeMap<String, Counts>) -> BTreeMap<String, Counts> {
+    let mut topics = BTreeMap::<String, Counts>::new();
+    for (channel, Tally { messages, sequences }) in scan.tallies() {
+        let Some(channel) = scan.summary.channels.get(&channel) else { continue };
+        let counts = topics.entry(channel.topic.clone()).or_default();
+        counts.recorded += messages;
+        // A file may begin with the last message of a latched topic, however old that is.
+        let is_latched = channel.metadata.get("conduit.latched").is_some_and(|latched| latched == "true");
+        // Sequences have 32 bits, which may have wrapped around; a publisher that begins again makes them smaller. Recorders
+        // that don't number messages leave them all 0.
+        let span =
+            sequences.map(|(first, last)| last.wrapping_sub(first)).filter(|span| *span < 1 << 31 && !is_latched);
+        counts.lost += span.map_or(0, |span| (u64::from(span) + 1).saturating_sub(messages));
+    }
+    for (topic, known) in known {
+        let counts = topics.entry(topic.clone()).or_default();
+        // What is known to have been left out is no loss, however the numbers jump.
+        (counts.paused, counts.expired) = (known.paused, known.expired);
+        counts.lost = counts.lost.saturating_sub(known.paused + known.expired).max(known.lost);
+    }
+    topics
+}

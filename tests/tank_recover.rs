@@ -1,0 +1,183 @@
+//! What is promised of a file that was cut off or damaged: what is whole is kept, what is not is found.
+#![cfg(feature = "tank")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use conduit::tank::{Compression, Error, Query, Recorder, Recording, SyncPolicy, check, recover};
+use conduit::topic::{Overflow, SlotKind};
+use support::{Directory, Domain, LEN, message, number, rounds};
+
+/// Records two topics into a small file of several chunks.
+fn record(path: &Path, domain: &Domain, compression: Compression) {
+    let open = |topic| domain.publisher_of(SlotKind::Words, LEN).overflow(Overflow::Block).open(topic).unwrap();
+    let (mut a, mut b) = (open("a"), open("b"));
+    let recorder = Recorder::options()
+        .domain(domain.name())
+        .compression(compression)
+        .sync(SyncPolicy::None)
+        .chunk_bytes(500)
+        .metadata("robot", "r2")
+        .start(path)
+        .unwrap();
+    for at in 0..20 {
+        a.publish(&message(LEN, at)).unwrap();
+        b.publish(&message(LEN, at)).unwrap();
+    }
+    let report = recorder.stop();
+    assert_eq!(report.total().recorded, 40);
+    a.remove().unwrap();
+    b.remove().unwrap();
+}
+
+fn read(path: &Path) -> BTreeMap<String, Vec<u64>> {
+    let recording = Recording::open(path).unwrap();
+    assert!(recording.is_complete(), "{:?}", recording.problems());
+    let mut numbers = BTreeMap::<String, Vec<u64>>::new();
+    let mut messages = recording.messages(Query::new()).unwrap();
+    while let Some(message) = messages.next().unwrap() {
+        numbers.entry(message.topic.name.clone()).or_default().push(number(message.data).unwrap());
+    }
+    numbers
+}
+
+/// Where each chunk of a file ends, and how many messages there are up to there.
+fn chunk_ends(path: &Path) -> Vec<(u64, u64)> {
+    let bytes = std::fs::read(path).unwrap();
+    let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let mut ends = vec![];
+    let (mut at, mut messages) = (8, 0);
+    while bytes[at] != 0x0f {
+        let end = at + 9 + u64_at(at + 1) as usize;
+        match bytes[at] {
+            0x06 => ends.push((end as u64, 0)),
+            // An index: its entries are the messages of the chunk.
+            0x07 => {
+                messages += u64::from(u32::from_le_bytes(bytes[at + 11..at + 15].try_into().unwrap())) / 16;
+                ends.last_mut().unwrap().1 = messages;
+            }
+            _ => {}
+        }
+        at = end;
+    }
+    ends
+}
+
+#[test]
+fn a_file_that_is_cut_at_any_byte_keeps_the_messages_of_each_chunk_that_is_whole() {
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd { level: 1 }] {
+        let domain = Domain::new();
+        let directory = Directory::new(&domain);
+        let (whole, cut) = (directory.file("whole.mcap"), directory.file("cut.mcap"));
+        record(&whole, &domain, compression);
+        let bytes = std::fs::read(&whole).unwrap();
+        let ends = chunk_ends(&whole);
+        assert!(ends.len() > 3 && ends.last().unwrap().1 == 40);
+        let step = (bytes.len() / rounds(10 * bytes.len() as u32) as usize).max(1);
+        for len in (0..bytes.len()).step_by(step) {
+            std::fs::write(&cut, &bytes[..len]).unwrap();
+            let expected = ends.iter().filter(|(end, _)| *end <= len as u64).map(|(_, messages)| *messages).max();
+            match recover(&cut) {
+                Err(Error::NotMcap { .. } | Error::Damaged { .. }) => {
+                    assert!(len < 100, "cut at {len}: it was not recovered");
+                    assert_eq!(std::fs::read(&cut).unwrap(), bytes[..len], "what cannot be recovered stays as it is");
+                    continue;
+                }
+                Err(error) => panic!("cut at {len}: {error}"),
+                Ok(recovered) => {
+                    assert_eq!(recovered.messages(), expected.unwrap_or(0), "cut at {len}");
+                    assert!(!recovered.was_complete);
+                }
+            }
+            let checked = check(&cut).unwrap();
+            assert!(checked.is_sound(), "cut at {len}: {:?}", checked.findings);
+            assert_eq!(checked.messages, expected.unwrap_or(0));
+            for numbers in read(&cut).values() {
+                assert_eq!(*numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "cut at {len}");
+            }
+            let again = std::fs::read(&cut).unwrap();
+            assert!(recover(&cut).unwrap().was_complete);
+            assert_eq!(std::fs::read(&cut).unwrap(), again, "a file that has an end stays as it is");
+        }
+    }
+}
+
+#[test]
+fn a_byte_that_is_changed_is_found_wherever_it_matters() {
+    for compression in [Compression::None, Compression::Zstd { level: 1 }] {
+        let domain = Domain::new();
+        let directory = Directory::new(&domain);
+        let (whole, changed) = (directory.file("whole.mcap"), directory.file("changed.mcap"));
+        record(&whole, &domain, compression);
+        let bytes = std::fs::read(&whole).unwrap();
+        assert!(check(&whole).unwrap().is_sound());
+        // What nobody else says, and no checksum covers: who wrote the file, and what is written about it.
+        let mut uncovered = Vec::new();
+        let (mut at, mut kind) = (8, 0x01);
+        while at < bytes.len() - 8 && kind != 0x02 {
+            kind = bytes[at];
+            let end = at + 9 + u64::from_le_bytes(bytes[at + 1..at + 9].try_into().unwrap()) as usize;
+            if matches!(kind, 0x01 | 0x0c) {
+                uncovered.push(at + 9..end);
+            }
+            at = end;
+        }
+        let step = (bytes.len() / rounds(10 * bytes.len() as u32) as usize).max(1);
+        for at in (8..bytes.len()).step_by(step) {
+            let mut other = bytes.clone();
+            other[at] ^= 1 << (at % 8);
+            std::fs::write(&changed, &other).unwrap();
+            let found = check(&changed).map_or(true, |checked| !checked.is_sound());
+            let is_covered = !uncovered.iter().any(|range| range.contains(&at));
+            assert!(found || !is_covered, "byte {at} was changed from {:#x}, and nobody noticed", bytes[at]);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_being_written_is_left_to_its_recorder() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let path = directory.file("run.mcap");
+    let mut publisher = domain.bytes().open("t").unwrap();
+    let recorder = Recorder::options().domain(domain.name()).start(&path).unwrap();
+    publisher.publish(b"a").unwrap();
+    assert!(matches!(recover(&path), Err(Error::InUse { .. })));
+    let report = recorder.stop();
+    assert_eq!(report.total().recorded, 1);
+    assert!(recover(&path).unwrap().was_complete);
+}
+
+#[test]
+fn what_a_killed_recorder_lost_is_told_by_the_gaps_in_its_numbers() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let path = directory.file("run.mcap");
+    let mut publisher = domain.publisher_of(SlotKind::Words, LEN).depth(16).open("t").unwrap();
+    // A recorder that is paused in the middle writes what a recorder that lost messages and was killed would leave, but for
+    // the end.
+    let recorder =
+        Recorder::options().domain(domain.name()).sync(SyncPolicy::None).chunk_bytes(100).start(&path).unwrap();
+    let mut publish = |numbers: std::ops::Range<u64>| {
+        for at in numbers {
+            publisher.publish(&message(LEN, at)).unwrap();
+            let lag = || conduit::topic::inspect(Some(domain.name()), "t").unwrap().subscribers[0].lag;
+            support::eventually("it is taken", || lag() == 0);
+        }
+    };
+    publish(0..10);
+    recorder.pause();
+    publish(10..25);
+    recorder.resume();
+    publish(25..30);
+    let report = recorder.stop();
+    assert_eq!(report.topics["t"].recorded, 15);
+    // Up to the last chunk, so that nothing of what it knew is there.
+    let (end, _) = *chunk_ends(&path).last().unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
+    let recovered = recover(&path).unwrap();
+    assert_eq!((recovered.topics["t"].recorded, recovered.topics["t"].lost), (15, 15));
+    assert_eq!(Recording::open(&path).unwrap().counts().unwrap(), recovered.topics);
+}
