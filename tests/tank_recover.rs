@@ -69,12 +69,12 @@ fn chunk_ends(path: &Path) -> Vec<(u64, u64)> {
 fn a_file_that_is_cut_at_any_byte_keeps_the_messages_of_each_chunk_that_is_whole() {
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd { level: 1 }] {
         let domain = Domain::new();
-        let directory = Directory::new(&domain);
+        let directory = Directory::in_memory(&domain);
         let (whole, cut) = (directory.file("whole.mcap"), directory.file("cut.mcap"));
         record(&whole, &domain, compression);
         let bytes = std::fs::read(&whole).unwrap();
         let ends = chunk_ends(&whole);
-        assert!(ends.len() > 3 && ends.last().unwrap().1 == 40);
+        assert!(ends.len() > 2 && ends.last().unwrap().1 == 40, "{ends:?}");
         let step = (bytes.len() / rounds(10 * bytes.len() as u32) as usize).max(1);
         for len in (0..bytes.len()).step_by(step) {
             std::fs::write(&cut, &bytes[..len]).unwrap();
@@ -108,7 +108,7 @@ fn a_file_that_is_cut_at_any_byte_keeps_the_messages_of_each_chunk_that_is_whole
 fn a_byte_that_is_changed_is_found_wherever_it_matters() {
     for compression in [Compression::None, Compression::Zstd { level: 1 }] {
         let domain = Domain::new();
-        let directory = Directory::new(&domain);
+        let directory = Directory::in_memory(&domain);
         let (whole, changed) = (directory.file("whole.mcap"), directory.file("changed.mcap"));
         record(&whole, &domain, compression);
         let bytes = std::fs::read(&whole).unwrap();

@@ -124,6 +124,10 @@ fn check_source(source: &Source, checked: &mut Checked) -> Result<(), Stop> {
     match summary::footer(source)? {
         None => checked.add(source.len(), "it does not end as a finished file does"),
         Some((place, footer)) => {
+            let summary = if footer.summary_start == 0 { place.offset } else { footer.summary_start };
+            if matches!(scan.end, End::Marked { .. }) && scan.good != summary {
+                checked.add(scan.good, "the summary does not begin where the data ends");
+            }
             check_offsets(source, footer.summary_start, footer.summary_offset_start, place.offset, checked)?;
             if let Some(said) = said {
                 compare(&said.summary, &scan.summary, footer.summary_start, checked);

@@ -134,6 +134,13 @@ impl Directory {
         Directory(path)
     }
 
+    /// One that no disk has to wait for.
+    pub fn in_memory(domain: &Domain) -> Self {
+        let path = std::path::Path::new("/dev/shm").join(format!("test-{}", domain.name()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
     pub fn file(&self, name: &str) -> std::path::PathBuf {
         self.0.join(name)
     }

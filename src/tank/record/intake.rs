@@ -43,8 +43,8 @@ pub(super) struct Intake {
 /// A chunk that is being filled.
 pub(super) struct Open {
     chunk: OpenChunk,
-    /// When it is closed, however little there is in it.
-    due: u64,
+    /// When it is closed, however little there is in it: from its first message on.
+    due: Option<u64>,
 }
 
 /// What is done with the messages of a batch.
@@ -172,6 +172,9 @@ impl Intake {
             _ => feed.subscriber.recv_batch_here(limit, |message| lost += message.lagged())? as u64,
         };
         let bytes = self.open.as_ref().map_or(0, |open| open.chunk.len()) - before;
+        if let (true, Some(open)) = (bytes > 0, &mut self.open) {
+            open.due.get_or_insert_with(|| futex::now() + self.options.chunk_time.as_nanos() as u64 / 2);
+        }
         feed.told += lost;
         if fate == Fate::Recorded && lost == 0 {
             add(&self.control.progress.messages, messages);
@@ -201,20 +204,24 @@ impl Intake {
             self.is_starving = true;
             return false;
         }
-        let due = futex::now() + self.options.chunk_time.as_nanos() as u64 / 2;
-        self.open = Some(Open { chunk: OpenChunk::reusing(self.buffers.take()), due });
+        self.open = Some(Open { chunk: OpenChunk::reusing(self.buffers.take()), due: None });
         true
     }
 
     fn close_if_due(&mut self) {
-        if self.open.as_ref().is_some_and(|open| open.due <= futex::now()) {
+        if self.due().is_some_and(|due| due <= futex::now()) {
             self.close(None);
         }
     }
 
+    fn due(&self) -> Option<u64> {
+        self.open.as_ref()?.due
+    }
+
     /// Sends on what there is.
     fn close(&mut self, request: Option<Request>) {
-        let open = self.open.take();
+        // One without a message is kept for the next.
+        let open = self.open.take_if(|open| open.chunk.len() > 0);
         // A large message makes a chunk larger than what was set aside for it.
         let cost = open.as_ref().map_or(0, |_| self.buffers.cost());
         let load = Load {
@@ -240,7 +247,7 @@ impl Intake {
 
     fn sleep(&mut self, came: bool) {
         let now = futex::now();
-        let due = self.open.as_ref().map(|open| open.due);
+        let due = self.due();
         let slept = if self.is_starving {
             self.doze.wait().map(drop)
         } else if came {
