@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use conduit::tank::{
@@ -538,9 +538,9 @@ fn a_recorder_that_is_killed_loses_nothing_that_is_older_than_the_chunk_time() {
         };
         let killed = now();
         recorder.kill();
-        assert_eq!(leftovers(&directory.0).unwrap(), [path.clone()], "it is named");
+        assert_eq!(leftovers(&directory.0).unwrap(), std::slice::from_ref(&path), "it is named");
         let report = conduit::tank::recover(&path).unwrap();
-        assert_eq!(leftovers(&directory.0).unwrap(), [PathBuf::new(); 0]);
+        assert!(leftovers(&directory.0).unwrap().is_empty());
         assert!(conduit::tank::check(&path).unwrap().is_sound(), "{report:?}");
         let numbers = read(&path).remove("t").unwrap_or_default();
         assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "what is there is all from the beginning");

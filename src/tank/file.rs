@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::format::chunk::SealedChunk;
-use super::format::summary::{AttachmentIndex, Channel, ChunkIndex, MetadataIndex, Schema, Summary, SummaryOptions};
+#[cfg(test)]
+use super::format::summary::AttachmentIndex;
+use super::format::summary::{Channel, ChunkIndex, MetadataIndex, Schema, Summary, SummaryOptions};
 use super::format::{MAGIC, encode};
 use super::storage::Storage;
 
@@ -103,6 +105,7 @@ impl<S: Storage> FileWriter<S> {
     }
 
     /// Adds a file within the file.
+    #[cfg(test)]
     pub(crate) fn add_attachment(
         &mut self,
         name: &str,

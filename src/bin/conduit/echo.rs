@@ -3,8 +3,8 @@
 //! A thread observes each topic; the main thread sleeps until topics come, the time is over, or a thread has something to
 //! say. Observers take no subscriber's place and cannot slow a publisher down.
 
-mod decoder;
-mod printer;
+pub mod decoder;
+pub mod printer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

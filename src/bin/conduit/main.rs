@@ -37,6 +37,8 @@ mod publish;
 #[cfg(feature = "tank")]
 mod record;
 mod stats;
+#[cfg(feature = "tank")]
+mod tank;
 mod topics;
 mod units;
 
@@ -86,6 +88,8 @@ enum Command {
     Record(record::Args),
     #[cfg(feature = "tank")]
     Play(play::Args),
+    #[cfg(feature = "tank")]
+    Tank(tank::Args),
     #[cfg(not(feature = "tank"))]
     #[command(flatten)]
     Off(off::Command),
@@ -139,6 +143,8 @@ fn main() -> ExitCode {
         Command::Record(args) => record::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Play(args) => play::run(&args, &context),
+        #[cfg(feature = "tank")]
+        Command::Tank(args) => tank::run(&args, &context),
         #[cfg(not(feature = "tank"))]
         Command::Off(command) => off::run(&command),
         Command::Clean(args) => clean::run(&args, &context),

@@ -176,7 +176,7 @@ fn follow(recorder: &Recorder, events: &mut Events, signals: &Signals, end: Opti
         let mut quit = woken.interrupted || woken.ready.contains(&0) || end.is_some_and(|end| end <= Instant::now());
         if woken.ready.contains(&2) {
             match keys.as_ref().and_then(Keys::read) {
-                Some(pressed) => quit |= pressed.iter().fold(false, |quit, &key| press(key, recorder) || quit),
+                Some(pressed) => quit |= pressed.iter().any(|&key| press(key, recorder)),
                 None => keys = None,
             }
         }

@@ -315,7 +315,7 @@ impl<T: Payload + ?Sized> SubscriberOptions<T> {
 
     /// To this subscriber all of the topic's messages are new: those that are gone count as lost.
     #[cfg(feature = "tank")]
-    pub(crate) fn from_first(mut self) -> Self {
+    pub(crate) fn all_is_new(mut self) -> Self {
         self.from_first = true;
         self
     }

@@ -86,12 +86,14 @@ pub(crate) fn start_or_look() -> Option<Deadline> {
 }
 
 /// Hears of topics that may have come or gone.
+#[cfg(feature = "tank")]
 #[derive(Debug)]
 pub(crate) struct News {
     /// The changes that were looked at.
     heard: u32,
 }
 
+#[cfg(feature = "tank")]
 impl News {
     /// Whatever changes from now on is news.
     pub(crate) fn new() -> Self {

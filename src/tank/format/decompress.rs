@@ -1,6 +1,6 @@
 //! What was compressed, within limits.
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 
 use zstd::stream::raw::{Decoder, Operation};
 use zstd::zstd_safe::{InBuffer, OutBuffer};
@@ -117,6 +117,6 @@ fn failed(error: std::io::Error) -> Fault {
 
 impl std::fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("D")
+        f.debug_struct("Decompressor").finish_non_exhaustive()
     }
 }

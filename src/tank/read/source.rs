@@ -76,10 +76,6 @@ impl Window {
         Window { source, start: 0, bytes: Vec::new(), ahead: GLANCE }
     }
 
-    pub(crate) fn source(&self) -> &Source {
-        &self.source
-    }
-
     /// `len` bytes at `offset`, which the caller has compared with the length of the source and with what it may take.
     pub(crate) fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
         let within = |window: &Self| {

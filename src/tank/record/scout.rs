@@ -52,7 +52,7 @@ impl Scout {
             // What could not be joined before lost messages that nobody can count.
             let from_first = from_first && !failed.contains_key(&topic);
             let options = Subscriber::options().domain(&self.domain);
-            let options = if from_first { options.from_first() } else { options };
+            let options = if from_first { options.all_is_new() } else { options };
             match options.open(&topic) {
                 Ok(subscriber) => {
                     failed.remove(&topic);
