@@ -12,6 +12,11 @@
 #![cfg_attr(not(feature = "std"), doc = "| topics | `std` (Linux) | processes of one machine | `topic` |")]
 #![cfg_attr(feature = "std", doc = "| nodes | `std` (Linux) | programs of callbacks and timers | [`node`], [`Node`] |")]
 #![cfg_attr(not(feature = "std"), doc = "| nodes | `std` (Linux) | programs of callbacks and timers | `node` |")]
+#![cfg_attr(
+    feature = "tank",
+    doc = "| recordings | `tank` | whoever wants to know what happened | [`tank`]: [`tank::Recorder`], [`tank::Player`] |"
+)]
+#![cfg_attr(not(feature = "tank"), doc = "| recordings | `tank` | whoever wants to know what happened | `tank` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
 //!
 //! The kernel's types live in a `static`, in a leaked box, or behind a reference that outlives the threads that use them (as in

@@ -3,7 +3,12 @@
 //! | to | use |
 //! |---|---|
 //! | record topics | [`Recorder`] |
-//! | find what killed recorders left | [`leftovers`] |
+//! | publish what was recorded | [`Player`] |
+//! | read what was recorded, by whomever | [`Recording`] |
+//! | find what killed recorders left, and give it an end | [`leftovers`], [`recover`] |
+//! | know whether a file is all that it should be | [`check`] |
+//!
+//! The files are MCAP, which other tools read, too. What a recording promises is in `docs/guarantees.md`.
 
 mod check;
 mod error;
