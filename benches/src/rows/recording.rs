@@ -38,11 +38,14 @@ pub fn rows() -> Vec<Row> {
             .column("rate", "messages/s", Rate)
             .cell("conduit", play_fast)
             .target("conduit", "rate", &[], AtLeast(2e6)),
-        Row::new("play as it was recorded", "1000 messages, a millisecond apart: how far each is from where it should be")
-            .column("p50", "p50", Time)
-            .column("p99", "p99", Time)
-            .cell("conduit", play_spaced)
-            .target("conduit", "p99", &[], AtMost(100e3)),
+        Row::new(
+            "play as it was recorded",
+            "1000 messages, a millisecond apart: how far each is from where it should be",
+        )
+        .column("p50", "p50", Time)
+        .column("p99", "p99", Time)
+        .cell("conduit", play_spaced)
+        .target("conduit", "p99", &[], AtMost(100e3)),
     ]
 }
 
@@ -109,12 +112,14 @@ fn theirs<const LEN: usize, const C: u8>(context: &Context) -> Outcome {
             Compression::Lz4 => (Some(mcap::Compression::Lz4), 0),
             Compression::Zstd { level } => (Some(mcap::Compression::Zstd), level as u32),
         };
-        let options = mcap::WriteOptions::new().compression(compression).compression_level(level).compression_threads(0);
+        let options =
+            mcap::WriteOptions::new().compression(compression).compression_level(level).compression_threads(0);
         let file = std::io::BufWriter::new(std::fs::File::create(&path).expect("a file"));
         let mut writer = options.create(file).expect("a writer");
         let channel_id = writer.add_channel(0, "t", "", &Default::default()).expect("a channel");
         for at in 0..count {
-            let header = mcap::records::MessageHeader { channel_id, sequence: at as u32, log_time: at, publish_time: at };
+            let header =
+                mcap::records::MessageHeader { channel_id, sequence: at as u32, log_time: at, publish_time: at };
             writer.write_to_known_channel(&header, &payloads[at as usize % 1024]).expect("written");
         }
         writer.finish().expect("finished");
@@ -166,7 +171,8 @@ fn publish<const RECORDED: bool>(context: &Context) -> Outcome {
             stage.meet();
             let payload = [7; 100];
             // One lane for each way of publishing, of a message or a block at a time.
-            for (lane, interval, count, batch) in [(0, 1_000_000, 200, 1), (1, 50_000, 2000, 1), (2, 2_000_000, 100, per_block)]
+            for (lane, interval, count, batch) in
+                [(0, 1_000_000, 200, 1), (1, 50_000, 2000, 1), (2, 2_000_000, 100, per_block)]
             {
                 let count = if quick { count / 2 } else { count };
                 let interval = span(Duration::from_nanos(interval));
@@ -211,8 +217,7 @@ fn publish<const RECORDED: bool>(context: &Context) -> Outcome {
 /// Records so many messages of 100 bytes, so far apart.
 fn record(path: &PathBuf, domain: &str, count: u64, apart: u64) {
     let options = Publisher::<[u8]>::options().domain(domain).depth(4096).max_len(100);
-    let mut publisher =
-        options.overflow(Overflow::Block).timestamps(Timestamps::Given).open("t").expect("a publisher");
+    let mut publisher = options.overflow(Overflow::Block).timestamps(Timestamps::Given).open("t").expect("a publisher");
     let recorder = Recorder::options().domain(domain).memory(1 << 30).start(path).expect("a recorder");
     for at in 0..count {
         publisher.publish_at(&[7; 100], 1_000_000_000 + at * apart).expect("published");
