@@ -81,6 +81,14 @@ fn the_demo_in_json_adds_up() {
     assert!(in_place["of"].as_u64() > Some(100), "{summary}");
     assert_eq!(in_place["samples"], in_place["of"]);
     assert!(in_place["file"].as_str().unwrap().contains(&format!("demo-{pid}@")));
+    if cfg!(feature = "tank") {
+        let recording = &summary["recording"];
+        assert!(recording["recorded"].as_u64() > Some(0), "{recording}");
+        assert_eq!(recording["recorded"], recording["came_again"]);
+        assert!(!std::env::temp_dir().join(format!("conduit-demo-{pid}.mcap")).exists());
+    } else {
+        assert!(summary["recording"].is_null());
+    }
     let published = summary["published"].as_u64().unwrap();
     for subscriber in summary["subscribers"].as_array().unwrap() {
         if subscriber["killed"] == true {

@@ -3,6 +3,8 @@
 mod cast;
 mod scan;
 mod show;
+#[cfg(feature = "tank")]
+mod tape;
 pub mod worker;
 
 use std::time::{Duration, Instant};
@@ -86,9 +88,12 @@ pub fn run(args: &Args, context: &Context) -> Result {
 
 /// `None` if interrupted before there was anything to tell.
 fn play(args: &Args, events: &mut Events, cast: &mut Cast, show: &mut Show) -> Result<Option<Summary>> {
-    for (name, part) in
-        [("publisher", Part::Publisher), ("steady", Part::Steady), ("slow", Part::Slow), ("doomed", Part::Steady)]
-    {
+    if !cast.start("publisher", Part::Publisher, events)? {
+        return Ok(None);
+    }
+    #[cfg(feature = "tank")]
+    let tape = tape::Tape::start(&cast.domain)?;
+    for (name, part) in [("steady", Part::Steady), ("slow", Part::Slow), ("doomed", Part::Steady)] {
         if !cast.start(name, part, events)? {
             return Ok(None);
         }
@@ -136,6 +141,8 @@ fn play(args: &Args, events: &mut Events, cast: &mut Cast, show: &mut Show) -> R
     summary.info = look(cast)?;
     summary.duration = start.elapsed();
     summary.account_for(cast);
+    #[cfg(feature = "tank")]
+    summary.account_for_tape(tape.finish()?);
     Ok(Some(summary))
 }
 

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::cast::{Cast, Fate, Member};
 use super::scan::Scan;
+#[cfg(feature = "tank")]
+use super::tape::Taped;
 use crate::outcome::Result;
 use crate::output::{COLUMNS, Out, terminal_width, wrap};
 use crate::units;
@@ -199,6 +201,8 @@ pub struct Summary {
     pub lost_by_the_quick: u64,
     in_place: u64,
     received: u64,
+    #[cfg(feature = "tank")]
+    taped: Option<Taped>,
 }
 
 type Chapter = (&'static str, Vec<(&'static str, String)>);
@@ -214,6 +218,8 @@ impl Summary {
             lost_by_the_quick: 0,
             in_place: 0,
             received: 0,
+            #[cfg(feature = "tank")]
+            taped: None,
         }
     }
 
@@ -247,6 +253,34 @@ impl Summary {
         self.check(kept != Some(false), || "a message changed while it was held".into());
     }
 
+    /// Checks that what was recorded came again as it was.
+    #[cfg(feature = "tank")]
+    pub fn account_for_tape(&mut self, taped: Taped) {
+        self.check(taped.same == taped.recorded, || {
+            format!("of {} recorded messages, {} came again as they were", taped.recorded, taped.same)
+        });
+        self.lost_by_the_quick += taped.lost;
+        self.taped = Some(taped);
+    }
+
+    /// What is to be said of the recording.
+    #[cfg(feature = "tank")]
+    fn tape(&self) -> String {
+        let Some(Taped { recorded, lost, bytes, took, .. }) = &self.taped else { return "was not made".into() };
+        let lost = if *lost == 0 { "none lost".into() } else { format!("{} lost", units::count(*lost)) };
+        format!(
+            "took {} into an MCAP file of {}, {lost}; played again in {}, each came as it was",
+            units::several(*recorded, "message", "messages"),
+            units::memory(*bytes),
+            units::time(took.as_nanos() as f64),
+        )
+    }
+
+    #[cfg(not(feature = "tank"))]
+    fn tape(&self) -> String {
+        "left out: this program was built without the feature `tank`".into()
+    }
+
     fn kept<'c>(&self, cast: &'c Cast) -> Option<&'c Value> {
         cast.member("steady")?.total.as_ref()?.get("kept")
     }
@@ -261,8 +295,15 @@ impl Summary {
             }
             None => json!({ "name": member.name, "pid": member.pid, "killed": true }),
         });
+        #[cfg(feature = "tank")]
+        let recording = self.taped.as_ref().map(|taped| {
+            json!({ "recorded": taped.recorded, "lost": taped.lost, "bytes": taped.bytes, "came_again": taped.same })
+        });
+        #[cfg(not(feature = "tank"))]
+        let recording = Value::Null;
         json!({
             "event": "summary",
+            "recording": recording,
             "ok": self.problems.is_empty(),
             "problems": self.problems,
             "duration_s": self.duration.as_secs_f64(),
@@ -324,6 +365,7 @@ impl Summary {
         for member in cast.subscribers() {
             lines.push((member.name, self.story(member)));
         }
+        lines.push(("recorder", self.tape()));
         lines
     }
 
