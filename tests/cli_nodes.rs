@@ -49,6 +49,8 @@ fn nodes(cli: &Cli) -> [Process; 2] {
         imu.publish(b"message").unwrap();
         balance.expect(&sequence.to_string());
     }
+    // It says the message before it panics.
+    support::eventually("the panic is counted", || cli.run(&["nodes"]).code(0).out.trim_end().ends_with(" 1"));
     let other = Process::start("balance", &[cli.domain.name(), "arm/left", "each"]);
     support::eventually("they run", || runs() == 2);
     [balance, other]

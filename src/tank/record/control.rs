@@ -158,6 +158,11 @@ impl Control {
         true
     }
 
+    /// A chunk has taken more than was set aside for it.
+    pub fn reserve_more(&self, bytes: usize) {
+        self.in_flight.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Gives a chunk's memory back.
     pub fn release(&self, bytes: usize) {
         self.in_flight.fetch_sub(bytes, Ordering::SeqCst);

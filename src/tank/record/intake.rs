@@ -222,8 +222,12 @@ impl Intake {
     fn close(&mut self, request: Option<Request>) {
         // One without a message is kept for the next.
         let open = self.open.take_if(|open| open.chunk.len() > 0);
-        // A large message makes a chunk larger than what was set aside for it.
-        let cost = open.as_ref().map_or(0, |_| self.buffers.cost());
+        let cost = open.as_ref().map_or(0, |open| {
+            // A large message makes a chunk larger than what was set aside for it: the next chunk waits for all of it.
+            let cost = self.buffers.cost_of(open.chunk.len());
+            self.control.reserve_more(cost - self.buffers.cost());
+            cost
+        });
         let load = Load {
             number: self.number,
             chunk: open.map(|open| open.chunk),

@@ -66,8 +66,14 @@ impl Buffers {
         Buffers { chunk_bytes, cost, most: memory / chunk_bytes, spare: Mutex::default() }
     }
 
+    /// What is set aside for a chunk.
     pub fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// What a chunk of so many bytes takes, at least what was set aside.
+    pub fn cost_of(&self, bytes: usize) -> usize {
+        self.cost / self.chunk_bytes * bytes.max(self.chunk_bytes)
     }
 
     pub fn take(&self) -> Vec<u8> {

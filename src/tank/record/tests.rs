@@ -185,3 +185,31 @@ fn a_disk_that_hangs_keeps_no_publisher_waiting_and_what_found_no_memory_is_coun
     }
     publisher.remove().unwrap();
 }
+
+/// Of a message that is larger than a chunk, as much counts as it takes: however many there are, few are in memory.
+#[test]
+fn large_messages_take_no_more_memory_than_small_ones() {
+    let disk = Disk::default();
+    let (publisher, options) = topic();
+    let domain = options.domain.clone().unwrap();
+    let large = Publisher::<[u8]>::options().domain(&domain).slots(SlotKind::Frames).max_len(10_000).depth(64);
+    let mut large = large.overflow(Overflow::Block).open("large").unwrap();
+    let memory = 50_000;
+    let recorder = Recorder::start_on(options.chunk_bytes(1000).memory(memory), disk.clone()).unwrap();
+    disk.set(|state| state.hangs = true);
+    let each = 200;
+    for _ in 0..each {
+        large.publish(&[1; 10_000]).unwrap();
+    }
+    while recorder.progress().messages + recorder.progress().lost < each {
+        std::thread::yield_now();
+    }
+    let in_memory = recorder.progress().messages;
+    disk.set(|state| state.hangs = false);
+    let report = recorder.stop();
+    assert_eq!(report.topics["large"].published(), each);
+    // One may be with the writer, and the last goes beyond.
+    assert!(in_memory <= 7, "{in_memory} messages of 10 kB in {memory} bytes");
+    large.remove().unwrap();
+    publisher.remove().unwrap();
+}
