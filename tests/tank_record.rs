@@ -66,8 +66,7 @@ fn each_message_of_each_topic_is_in_the_file_in_order() {
             let options = domain.publisher_of(kind, LEN).overflow(overflow).depth(4096);
             publishers.push((topic, options.timestamps(Timestamps::Clock).open(topic).unwrap()));
         }
-        let recorder =
-            options(&domain).compression(compression).chunk_bytes(10_000).memory(1 << 20).start(&path).unwrap();
+        let recorder = options(&domain).compression(compression).chunk_bytes(10_000).start(&path).unwrap();
         let each = 2000;
         for at in 0..each {
             for (_, publisher) in &mut publishers {
