@@ -61,6 +61,7 @@ fn numbers_that_others_give_their_messages_tell_of_no_loss() {
         assert!(recovered.topics.values().all(|counts| counts.lost == 0), "{name}: {:?}", recovered.topics);
         let checked = check(&path).unwrap();
         assert!(checked.is_sound(), "{name}: {:?}", checked.findings);
+        assert!(recover(&path).unwrap().was_complete, "{name}");
     }
 }
 

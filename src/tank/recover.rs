@@ -11,7 +11,7 @@ use super::file::FileWriter;
 use super::format::Compression;
 use super::format::chunk::Sealer;
 use super::read;
-use super::read::scan::{End, Scan, Tally};
+use super::read::scan::{End, FoundChunk, Scan, Tally};
 use super::read::source::Source;
 use super::read::walk::Stop;
 use super::storage::DiskFile;
@@ -111,8 +111,16 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
         times: (statistics.messages > 0).then_some((statistics.start_time, statistics.end_time)),
     };
     let is_own = scan.is_own;
+    let is_indexed =
+        |chunk: &FoundChunk| chunk.is_indexed() || again.is_some() && chunk.index.offset + chunk.index.len == end;
+    // Some readers refuse an index of chunks that have no indexes themselves, and go through the data without one: not where
+    // they would come upon damage.
+    let is_gone_through = recovered.damaged == 0 && !scan.chunks.iter().all(is_indexed);
     let mut writer = FileWriter::resume(DiskFile::of(file.clone()), end, scan.summary);
     writer.cut_back().map_err(write)?;
+    if is_gone_through {
+        writer.without_chunk_index();
+    }
     if let Some((records, offsets)) = again {
         writer.index_last(&records, &offsets);
     }

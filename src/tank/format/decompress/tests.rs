@@ -75,7 +75,7 @@ fn what_a_chunk_says_takes_no_memory_before_it_comes() {
 
 #[test]
 fn damaged_bytes_are_a_fault_and_never_other_bytes() {
-    let bytes: Vec<u8> = (0..3000u32).map(|at| (at * at >> 5) as u8).collect();
+    let bytes: Vec<u8> = (0..3000u32).map(|at| ((at * at) >> 5) as u8).collect();
     let crc = crc32fast::hash(&bytes);
     let (mut decompressor, mut out) = (Decompressor::default(), Vec::new());
     for (name, compress) in KINDS {
