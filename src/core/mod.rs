@@ -20,6 +20,6 @@ pub mod pool;
 pub mod records;
 pub mod ring;
 #[cfg(all(test, not(loom)))]
-mod rounds;
+pub(crate) mod rounds;
 pub mod seqlock;
 pub mod spsc;

@@ -15,7 +15,10 @@ use super::read::walk::{Stop, Walk};
 use super::read::{self, summary};
 use super::{Counts, Error, Recording};
 
+/// The most memory that is taken for a chunk.
 const LIMIT: u64 = 1 << 30;
+/// Findings that are told one by one; the others are counted.
+const TOLD: usize = 1000;
 
 /// What is wrong with a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,8 +34,10 @@ pub struct Finding {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Checked {
-    /// What is wrong, in the order of the file.
+    /// What is wrong, in the order of the file: the first thousand that were found.
     pub findings: Vec<Finding>,
+    /// How much more is wrong.
+    pub more_findings: u64,
     /// Messages that are whole.
     pub messages: u64,
     /// Chunks that are whole.
@@ -53,7 +58,11 @@ impl Checked {
     }
 
     fn add(&mut self, offset: u64, what: impl Into<String>) {
-        self.findings.push(Finding { offset, what: what.into() });
+        if self.findings.len() < TOLD {
+            self.findings.push(Finding { offset, what: what.into() });
+        } else {
+            self.more_findings += 1;
+        }
     }
 }
 
@@ -116,6 +125,7 @@ fn check_source(source: &Source, checked: &mut Checked) -> Result<(), Stop> {
     for bad in &scan.bad {
         checked.add(bad.place.offset, format!("{}, with {} messages", bad.fault, bad.messages));
     }
+    checked.more_findings += scan.more_bad;
     let chunks = scan.chunks.clone();
     for chunk in &chunks {
         check_chunk(&mut scan, chunk, checked)?;
@@ -266,7 +276,7 @@ fn check_counts(recording: &Recording, checked: &mut Checked) {
         let there = there.get(topic.as_str()).copied().unwrap_or(0);
         // A file may begin with the last message of a latched topic, which was counted in the file before.
         let repeated = u64::from(latched.get(topic.as_str()).copied().unwrap_or(false));
-        if !(counts.recorded..=counts.recorded + repeated).contains(&there) {
+        if !(counts.recorded..=counts.recorded.saturating_add(repeated)).contains(&there) {
             checked.add(0, format!("topic {topic}: {} messages were recorded, and {there} are there", counts.recorded));
         }
     }

@@ -72,6 +72,11 @@ impl<S: Storage> FileWriter<S> {
         }
     }
 
+    /// Has readers go through the data, as they would in a file without a summary.
+    pub(crate) fn without_chunk_index(&mut self) {
+        self.options.chunk_index = false;
+    }
+
     /// Where the next record goes.
     fn at(&self) -> u64 {
         self.len + self.pending.len() as u64

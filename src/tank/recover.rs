@@ -10,12 +10,12 @@ use rustix::fs::{FlockOperation, flock};
 use super::file::FileWriter;
 use super::format::Compression;
 use super::format::chunk::Sealer;
-use super::read::scan::{End, Scan, Tally};
+use super::read;
+use super::read::scan::{End, FoundChunk, Scan, Tally};
 use super::read::source::Source;
 use super::read::walk::Stop;
-use super::read::{self, summary};
 use super::storage::DiskFile;
-use super::{Counts, Error};
+use super::{Counts, Error, Recording};
 
 /// The most memory that is taken for a chunk.
 const LIMIT: u64 = 1 << 30;
@@ -58,7 +58,8 @@ impl Recovered {
 ///
 /// # Errors
 ///
-/// [`Error::NotMcap`], [`Error::Damaged`] if it ends before its first record does, [`Error::InUse`], [`Error::Io`].
+/// [`Error::NotMcap`], [`Error::Damaged`] if it ends before its first record does or has a chunk of more than 1 GiB,
+/// [`Error::InUse`], [`Error::Io`].
 pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
     let path = path.as_ref();
     let failed = |source| Error::Io { action: "open", path: path.into(), source };
@@ -69,23 +70,17 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
     let source = Source::file(file.try_clone().map_err(failed)?).map_err(failed)?;
     read::check_magic(&source, path)?;
     let stopped = |stop| read::error(path, stop);
-    if let Ok(Some(read)) = summary::read(&source, LIMIT) {
-        let channels = read.summary.channels.values();
-        let counts = |id| read.summary.statistics.channel_messages.get(&id).copied().unwrap_or(0);
-        let topics = channels
-            .map(|channel| (channel.topic.clone(), Counts { recorded: counts(channel.id), ..Counts::default() }));
-        let statistics = &read.summary.statistics;
-        return Ok(Recovered {
-            was_complete: true,
-            cut: 0,
-            damaged: 0,
-            topics: topics.collect(),
-            times: (statistics.messages > 0).then_some((statistics.start_time, statistics.end_time)),
-        });
+    let recording = Recording::open(path)?;
+    if recording.is_complete() {
+        return complete(&recording);
     }
     let mut scan = Scan::of(&source, LIMIT).map_err(stopped)?;
     if let (0, End::Fault { offset, fault }) = (scan.good, &scan.end) {
         return Err(stopped(Stop::Fault { offset: *offset, fault: fault.clone() }));
+    }
+    // It may be whole, and must not be cut off.
+    if let Some(stop) = scan.too_large.take() {
+        return Err(stopped(stop));
     }
     scan.look_at_sequences().map_err(stopped)?;
     let mut end = match scan.end {
@@ -104,34 +99,50 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
             end = last.index.offset + last.index.len;
         }
     }
-    let topics = counts(&scan, &known_counts(path)?);
+    let topics = counts(&scan, &recording.counts()?);
     let write = |source| Error::write(path, source);
     let cut = source.len().saturating_sub(end);
     let statistics = &scan.summary.statistics;
     let recovered = Recovered {
         was_complete: false,
         cut,
-        damaged: scan.bad.len() as u64,
+        damaged: scan.bad.len() as u64 + scan.more_bad,
         topics,
         times: (statistics.messages > 0).then_some((statistics.start_time, statistics.end_time)),
     };
+    let is_own = scan.is_own;
+    let is_indexed =
+        |chunk: &FoundChunk| chunk.is_indexed() || again.is_some() && chunk.index.offset + chunk.index.len == end;
+    // Some readers refuse an index of chunks that have no indexes themselves, and go through the data without one: not where
+    // they would come upon damage.
+    let is_gone_through = recovered.damaged == 0 && !scan.chunks.iter().all(is_indexed);
     let mut writer = FileWriter::resume(DiskFile::of(file.clone()), end, scan.summary);
     writer.cut_back().map_err(write)?;
+    if is_gone_through {
+        writer.without_chunk_index();
+    }
     if let Some((records, offsets)) = again {
         writer.index_last(&records, &offsets);
     }
     let entries = [("cut_bytes", cut), ("damaged", recovered.damaged)];
     writer.add_metadata("conduit.recovered", &entries.map(|(key, value)| (key.into(), value.to_string())).into());
-    let counts = recovered.topics.iter().map(|(topic, counts)| (topic.clone(), counts.to_string()));
-    writer.add_metadata(Counts::METADATA, &counts.collect());
+    if is_own {
+        let counts = recovered.topics.iter().map(|(topic, counts)| (topic.clone(), counts.to_string()));
+        writer.add_metadata(Counts::METADATA, &counts.collect());
+    }
     writer.finish().map_err(write)?;
     file.sync_data().map_err(write)?;
     Ok(recovered)
 }
 
-/// What the recorder wrote down of each topic before it was killed.
-fn known_counts(path: &Path) -> Result<BTreeMap<String, Counts>, Error> {
-    super::Recording::open(path)?.counts()
+/// What there is to say of a recording that has an end.
+fn complete(recording: &Recording) -> Result<Recovered, Error> {
+    let mut topics = recording.counts()?;
+    topics.values_mut().for_each(|counts| counts.recorded = 0);
+    for topic in recording.topics() {
+        topics.entry(topic.name.clone()).or_default().recorded += topic.messages;
+    }
+    Ok(Recovered { was_complete: true, cut: 0, damaged: 0, topics, times: recording.times() })
 }
 
 /// What is there of each topic, and what is not.
@@ -143,17 +154,18 @@ fn counts(scan: &Scan, known: &BTreeMap<String, Counts>) -> BTreeMap<String, Cou
         counts.recorded += messages;
         // A file may begin with the last message of a latched topic, however old that is.
         let is_latched = channel.metadata.get("conduit.latched").is_some_and(|latched| latched == "true");
-        // Sequences have 32 bits, which may have wrapped around; a publisher that begins again makes them smaller. Recorders
-        // that don't number messages leave them all 0.
+        // Sequences have 32 bits, which may have wrapped around; a publisher that begins again makes them smaller. What others
+        // mean by them nobody knows.
+        let is_numbered = scan.is_own && !is_latched;
         let span =
-            sequences.map(|(first, last)| last.wrapping_sub(first)).filter(|span| *span < 1 << 31 && !is_latched);
+            sequences.map(|(first, last)| last.wrapping_sub(first)).filter(|span| *span < 1 << 31 && is_numbered);
         counts.lost += span.map_or(0, |span| (u64::from(span) + 1).saturating_sub(messages));
     }
     for (topic, known) in known {
         let counts = topics.entry(topic.clone()).or_default();
         // What is known to have been left out is no loss, however the numbers jump.
         (counts.paused, counts.expired) = (known.paused, known.expired);
-        counts.lost = counts.lost.saturating_sub(known.paused + known.expired).max(known.lost);
+        counts.lost = counts.lost.saturating_sub(known.paused.saturating_add(known.expired)).max(known.lost);
     }
     topics
 }

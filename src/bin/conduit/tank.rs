@@ -217,12 +217,15 @@ fn tell_check(checked: &Checked, file: &Path, context: &Context) -> Result {
         let findings = checked.findings.iter().map(|finding| json!({ "offset": finding.offset, "what": finding.what }));
         print_json(&json!({
             "file": file, "sound": checked.is_sound(), "findings": findings.collect::<Vec<_>>(),
-            "messages": checked.messages, "chunks": checked.chunks, "lost": checked.lost(),
+            "more_findings": checked.more_findings, "messages": checked.messages, "chunks": checked.chunks, "lost": checked.lost(),
         }))?;
     } else {
         let mut out = Out::new();
         for finding in &checked.findings {
             out.line(format_args!("byte {}: {}", finding.offset, harmless(&finding.what)))?;
+        }
+        if checked.more_findings > 0 {
+            out.line(format_args!("and {} more", units::count(checked.more_findings)))?;
         }
         let messages = units::several(checked.messages, "message", "messages");
         let chunks = units::several(checked.chunks, "chunk", "chunks");
@@ -232,13 +235,13 @@ fn tell_check(checked: &Checked, file: &Path, context: &Context) -> Result {
         ))?;
         out.flush()?;
     }
-    match checked.findings.len() {
+    match checked.findings.len() as u64 + checked.more_findings {
         0 if checked.lost() > 0 => Ok(Outcome::Degraded),
         0 => Ok(Outcome::Done),
         some => Err(Failure::Failed(format!(
             "{} is not sound: {}",
             file.display(),
-            units::several(some as u64, "finding", "findings")
+            units::several(some, "finding", "findings")
         ))),
     }
 }

@@ -120,3 +120,6 @@ impl std::fmt::Debug for Decompressor {
         f.debug_struct("Decompressor").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -511,3 +511,6 @@ pub(crate) fn summary_offset(body: &[u8]) -> Result<(u8, u64, u64), Fault> {
     let mut fields = Fields::new(body);
     Ok((fields.u8("kind")?, fields.u64("start")?, fields.u64("length")?))
 }
+
+#[cfg(test)]
+mod tests;

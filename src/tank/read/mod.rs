@@ -33,7 +33,7 @@ use walk::{Place, Stop, Walk};
 /// be one that is being written: what has been written when it is opened is read.
 ///
 /// Nothing in the file is trusted, and no more memory taken than the [limit](RecordingOptions::memory) for what is read, beside
-/// a list of the file's chunks. The file is not mapped: one that is cut while it is read is an error.
+/// lists of the file's chunks, attachments and metadata. The file is not mapped: one that is cut while it is read is an error.
 ///
 /// ```
 /// use conduit::tank::{Query, Recording};
@@ -160,6 +160,12 @@ pub enum Problem {
         /// How many messages are left out, as far as that is known.
         messages: u64,
     },
+    /// More records are damaged, and left out, than are told one by one.
+    #[error("{records} more records are damaged; they are left out")]
+    More {
+        /// How many.
+        records: u64,
+    },
 }
 
 /// How to read a [`Recording`].
@@ -251,6 +257,9 @@ impl Recording {
             fault: bad.fault,
             messages: bad.messages,
         }));
+        if scan.more_bad > 0 {
+            problems.push(Problem::More { records: scan.more_bad });
+        }
         let blocks = OnceLock::from(scan.blocks());
         let topics = topics(&scan.summary);
         let Scan { profile, library, summary, .. } = scan;
@@ -335,9 +344,9 @@ impl Recording {
         let place = self.place(attachment.offset, attachment.record_len, op::ATTACHMENT)?;
         let fault = |fault| self.error(place.fault(fault));
         let io = |source| system("read", &self.path, source);
-        let mut prefix = vec![0; place.len.min(self.limit) as usize];
-        // Its name is not longer than its index.
-        prefix.truncate(40 + attachment.name.len() + attachment.media_type.len());
+        // Numbers and names before the data, as long as the index says that they are.
+        let head = 32 + attachment.name.len() + attachment.media_type.len();
+        let mut prefix = vec![0; place.len.min(head as u64) as usize];
         self.source.read_exact_at(place.body(), &mut prefix).map_err(io)?;
         let found = parse::Attachment::parse(&prefix, place.len).map_err(fault)?;
         let mut hash = crc32fast::Hasher::new();

@@ -17,6 +17,9 @@ const RUN: u64 = 1 << 20;
 /// Enough of an attachment's beginning, unless its name is longer than any that people give.
 const ATTACHMENT_PREFIX: u64 = 4096;
 
+/// Damaged pieces that are told one by one; the others are counted.
+const TOLD: usize = 1000;
+
 /// What is known of a channel's messages, or of those in a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Tally {
@@ -104,6 +107,10 @@ pub(crate) struct Scan {
     pub loose: Vec<Block>,
     pub loose_contents: Contents,
     pub bad: Vec<Bad>,
+    /// How many there are beside those.
+    pub more_bad: u64,
+    /// What would have taken more memory than is allowed: that it is not read does not mean that it is damaged.
+    pub too_large: Option<Stop>,
     /// Where the last good record ends; 0 if there is none.
     pub good: u64,
     pub end: End,
@@ -112,7 +119,9 @@ pub(crate) struct Scan {
     loader: Loader,
     records: Vec<u8>,
     /// Whether schemas and channels are never in chunks, so that what a chunk holds is what its indexes say.
-    is_own: bool,
+    pub is_own: bool,
+    /// Bytes of the schemas and channels.
+    kept: u64,
 }
 
 impl Scan {
@@ -126,6 +135,8 @@ impl Scan {
             loose: Vec::new(),
             loose_contents: Contents::default(),
             bad: Vec::new(),
+            more_bad: 0,
+            too_large: None,
             good: 0,
             end: End::Unmarked,
             source: source.clone(),
@@ -133,6 +144,7 @@ impl Scan {
             loader: Loader::new(source.clone()),
             records: Vec::new(),
             is_own: false,
+            kept: 0,
         };
         let mut walk = Walk::new(source.clone(), MAGIC.len() as u64, source.len(), limit);
         match scan.header(&mut walk).and_then(|()| scan.data(&mut walk)) {
@@ -179,7 +191,7 @@ impl Scan {
                 Ok(()) => self.good = self.good.max(place.end()),
                 Err(Stop::Fault { fault, .. }) => {
                     self.loose.extend(run.take());
-                    self.bad.push(Bad { place, indexes: Vec::new(), messages: 0, fault });
+                    self.leave_out(Bad { place, indexes: Vec::new(), messages: 0, fault });
                 }
                 Err(error) => return Err(error),
             }
@@ -234,8 +246,9 @@ impl Scan {
     /// The first record of an id is the one that counts.
     fn schema(&mut self, body: &[u8]) -> Result<(), Fault> {
         let schema = parse::schema(body)?;
-        if schema.id != 0 {
-            self.summary.schemas.entry(schema.id).or_insert(schema);
+        if schema.id != 0 && !self.summary.schemas.contains_key(&schema.id) {
+            self.keep(body)?;
+            self.summary.schemas.insert(schema.id, schema);
         }
         Ok(())
     }
@@ -245,8 +258,32 @@ impl Scan {
         if channel.schema_id != 0 && !self.summary.schemas.contains_key(&channel.schema_id) {
             return Err(Fault::UnknownSchema { id: channel.schema_id });
         }
-        self.summary.channels.entry(channel.id).or_insert(channel);
+        if !self.summary.channels.contains_key(&channel.id) {
+            self.keep(body)?;
+            self.summary.channels.insert(channel.id, channel);
+        }
         Ok(())
+    }
+
+    /// Counts what is kept: chunks may be small and have much in them.
+    fn keep(&mut self, body: &[u8]) -> Result<(), Fault> {
+        let bytes = self.kept + body.len() as u64;
+        if bytes > self.limit {
+            return Err(Fault::TooLarge { bytes, limit: self.limit });
+        }
+        self.kept = bytes;
+        Ok(())
+    }
+
+    fn leave_out(&mut self, bad: Bad) {
+        if let Fault::TooLarge { .. } = bad.fault {
+            self.too_large.get_or_insert(bad.place.fault(bad.fault.clone()));
+        }
+        if self.bad.len() < TOLD {
+            self.bad.push(bad);
+        } else {
+            self.more_bad += 1;
+        }
     }
 
     fn chunk(&mut self, walk: &mut Walk, place: Place) -> Result<(), Stop> {
@@ -376,7 +413,7 @@ impl Scan {
 
     fn set_aside(&mut self, chunk: FoundChunk, fault: Fault) {
         let (place, messages) = (chunk.place(), chunk.contents.messages());
-        self.bad.push(Bad { place, indexes: chunk.indexes, messages, fault });
+        self.leave_out(Bad { place, indexes: chunk.indexes, messages, fault });
     }
 
     /// The records of a chunk.
