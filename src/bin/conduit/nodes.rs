@@ -149,7 +149,7 @@ fn print(info: &NodeInfo, out: &mut Out) -> Result<()> {
     line("panics", units::count(info.panics()))?;
     section(
         out,
-        "subscriptions",
+        "subscribes",
         &["  TOPIC", "STATE", "MESSAGES", "LOST", "PANICS", "THREAD"],
         info.subscriptions.iter().map(|subscription| {
             let NodeSubscription { topic, messages, lost, panics, thread, .. } = subscription;
@@ -181,7 +181,7 @@ fn print(info: &NodeInfo, out: &mut Out) -> Result<()> {
     )?;
     section(
         out,
-        "publications",
+        "publishes",
         &["  TOPIC", "TYPE", "PUBLISHER", "PUBLISHED", "SUBS"],
         info.publications.iter().map(|topic| match topic::inspect(Some(&info.domain), topic) {
             Ok(found) => vec![
