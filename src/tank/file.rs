@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::format::chunk::SealedChunk;
-use super::format::summary::{AttachmentIndex, Channel, ChunkIndex, MetadataIndex, Schema, Summary, SummaryOptions};
+#[cfg(test)]
+use super::format::summary::AttachmentIndex;
+use super::format::summary::{Channel, ChunkIndex, MetadataIndex, Schema, Summary, SummaryOptions};
 use super::format::{MAGIC, encode};
 use super::storage::Storage;
+use crate::topic;
 
-/// Room beyond the end of the file that is kept for its summary, at least; and how far beyond that each time.
-const RESERVE: u64 = 1 << 20;
+/// Who writes, as files say.
+pub(crate) const LIBRARY: &str = concat!("conduit ", env!("CARGO_PKG_VERSION"));
+
+/// Room beyond the end of the file that is kept for its summary, beside what that takes now; and how much is set aside at a time.
+const SPARE: u64 = 1 << 16;
+const STEP: u64 = 8 << 20;
 
 /// Writes a file in steps, each of which leaves it a valid beginning of one, or fails and can be [undone](Self::cut_back).
 ///
@@ -59,6 +66,16 @@ impl<S: Storage> FileWriter<S> {
         }
     }
 
+    /// Has the last chunk, at the end of the file, be followed by index records; where each is among them.
+    pub(crate) fn index_last(&mut self, records: &[u8], offsets: &BTreeMap<u16, u64>) {
+        let at = self.at();
+        if let Some(chunk) = self.summary.chunks.last_mut() {
+            chunk.message_index_offsets = offsets.iter().map(|(&channel, &offset)| (channel, at + offset)).collect();
+            chunk.message_index_len = records.len() as u64;
+            self.pending.extend_from_slice(records);
+        }
+    }
+
     /// Where the next record goes.
     fn at(&self) -> u64 {
         self.len + self.pending.len() as u64
@@ -72,6 +89,33 @@ impl<S: Storage> FileWriter<S> {
     /// Bytes that are left on the disk for others to use.
     pub(crate) fn free(&self) -> io::Result<u64> {
         self.storage.free()
+    }
+
+    /// Adds a channel, and its schema unless the file has it.
+    pub(crate) fn add_topic(
+        &mut self,
+        id: u16,
+        name: &str,
+        topic::Schema { message_encoding, schema_encoding, name: schema, data }: &topic::Schema,
+        metadata: BTreeMap<String, String>,
+    ) {
+        let schemas = &self.summary.schemas;
+        let is_it =
+            |known: &&Schema| known.name == *schema && known.encoding == *schema_encoding && known.data == *data;
+        let schema_id = if schema.is_empty() && schema_encoding.is_empty() && data.is_empty() {
+            // There is none.
+            0
+        } else if let Some(known) = schemas.values().find(is_it) {
+            known.id
+        } else {
+            // There are no more schemas than channels, and one channel less than there are numbers.
+            let id = schemas.last_key_value().map_or(1, |(last, _)| last + 1);
+            let (name, encoding, data) = (schema.clone(), schema_encoding.clone(), data.clone());
+            self.add_schema(&Schema { id, name, encoding, data });
+            id
+        };
+        let (topic, message_encoding) = (name.into(), message_encoding.clone());
+        self.add_channel(&Channel { id, schema_id, topic, message_encoding, metadata });
     }
 
     pub(crate) fn add_schema(&mut self, schema: &Schema) {
@@ -92,6 +136,7 @@ impl<S: Storage> FileWriter<S> {
     }
 
     /// Adds a file within the file.
+    #[cfg(test)]
     pub(crate) fn add_attachment(
         &mut self,
         name: &str,
@@ -152,10 +197,14 @@ impl<S: Storage> FileWriter<S> {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         // First, so that the end of the file has room when nothing else has any more.
-        let needed = self.len + (bytes.len() + self.summary.estimate()) as u64 + RESERVE / 4;
+        let needed = self.len + (bytes.len() + self.summary.estimate()) as u64 + SPARE;
         if needed > self.reserved {
-            self.storage.reserve(needed + RESERVE)?;
-            self.reserved = needed + RESERVE;
+            let from = self.reserved.max(self.len);
+            let more = needed + STEP;
+            self.reserved = match self.storage.reserve(from, more) {
+                Ok(()) => more,
+                Err(_) => self.storage.reserve(from, needed).map(|()| needed)?,
+            };
         }
         self.storage.write(self.len, bytes)?;
         if let Some(crc) = &mut self.crc {

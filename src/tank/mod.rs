@@ -2,6 +2,7 @@
 //!
 //! | to | use |
 //! |---|---|
+//! | write messages that are in no topic | [`Writer`] |
 //! | record topics | [`Recorder`] |
 //! | find what killed recorders left | [`leftovers`] |
 
@@ -13,6 +14,9 @@ mod play;
 mod read;
 mod record;
 mod storage;
+mod write;
+
+pub use self::write::{ChannelId, Writer, WriterOptions};
 
 pub use self::error::Error;
 pub use self::format::Compression;

@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatvfs};
+
+use super::Error;
 
 /// Where a file's bytes go. A call that fails may have written a part.
 pub(crate) trait Storage {
@@ -14,8 +16,9 @@ pub(crate) trait Storage {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Forgets everything from `len` on.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
-    /// Sets room aside up to `len`, which the file does not grow by. Where that is not possible, nothing happens.
-    fn reserve(&mut self, len: u64) -> io::Result<()>;
+    /// Sets room aside for the bytes from one offset to another, which the file does not grow by. Where that is not possible,
+    /// nothing happens.
+    fn reserve(&mut self, from: u64, to: u64) -> io::Result<()>;
     /// Bytes that are left for others to use.
     fn free(&self) -> io::Result<u64>;
 }
@@ -27,10 +30,24 @@ pub(crate) struct DiskFile {
 }
 
 impl DiskFile {
-    /// Makes a file, which must not exist.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    /// Makes a file, which must not exist. As long as it is open, others can tell that somebody writes to it.
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { path: path.into() },
+            _ => Error::write(path, source),
+        };
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(failed)?;
+        // Where there are no locks it is only taken for a leftover meanwhile.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        // Its entry in the directory has to outlive a power failure, too.
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()).map_err(failed)?;
         Ok(DiskFile { file: Arc::new(file) })
+    }
+
+    /// One that is there.
+    pub(crate) fn of(file: Arc<File>) -> Self {
+        DiskFile { file }
     }
 
     pub(crate) fn file(&self) -> &Arc<File> {
@@ -47,8 +64,8 @@ impl Storage for DiskFile {
         self.file.set_len(len)
     }
 
-    fn reserve(&mut self, len: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len) {
+    fn reserve(&mut self, from: u64, to: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, to.saturating_sub(from)) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
             result => Ok(result?),
         }

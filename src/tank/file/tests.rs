@@ -27,7 +27,7 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn reserve(&mut self, _: u64) -> io::Result<()> {
+    fn reserve(&mut self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Chunks: messages as they are gathered, and as they stand in a file.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
@@ -122,7 +123,7 @@ pub(crate) struct Sealer {
     /// Whether index records follow a chunk.
     pub(crate) message_index: bool,
     /// Each channel's place in `places`, and one more; 0 if it has none.
-    place_of: Vec<u16>,
+    place_of: Vec<u32>,
     places: Vec<Place>,
 }
 
@@ -132,6 +133,12 @@ struct Place {
     messages: u64,
     /// Where its next index entry goes.
     next: usize,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer").field("compression", &self.compression).finish_non_exhaustive()
+    }
 }
 
 impl Sealer {
@@ -184,6 +191,15 @@ impl Sealer {
         Ok((SealedChunk { bytes, index, counts }, left))
     }
 
+    /// The index records of a chunk that has lost its own, from records that were checked; and where each is among them.
+    pub(crate) fn index_again(&mut self, records: &[u8]) -> (Vec<u8>, BTreeMap<u16, u64>) {
+        self.count(records);
+        let mut bytes = Vec::new();
+        let offsets = self.lay_out_indexes(&mut bytes);
+        self.fill_indexes(records, &mut bytes, 0);
+        (bytes, offsets)
+    }
+
     /// Finds out which channels there are, in the order of their numbers, and how many messages of each; returns the
     /// earliest and the latest time.
     fn count(&mut self, records: &[u8]) -> (u64, u64) {
@@ -195,21 +211,20 @@ impl Sealer {
             let place = &mut self.place_of[usize::from(channel)];
             if *place == 0 {
                 self.places.push(Place { channel, messages: 0, next: 0 });
-                // A recording has one channel less than there are numbers.
-                *place = self.places.len() as u16;
+                *place = self.places.len() as u32;
             }
-            self.places[usize::from(*place) - 1].messages += 1;
+            self.places[*place as usize - 1].messages += 1;
             (start, end) = (start.min(time), end.max(time));
         }
         self.places.sort_unstable_by_key(|place| place.channel);
         for (at, place) in self.places.iter().enumerate() {
-            self.place_of[usize::from(place.channel)] = at as u16 + 1;
+            self.place_of[usize::from(place.channel)] = at as u32 + 1;
         }
         if self.places.is_empty() { (0, 0) } else { (start, end) }
     }
 
     /// Appends an index record for each channel, with room for its entries; returns where each is.
-    fn lay_out_indexes(&mut self, bytes: &mut Vec<u8>) -> std::collections::BTreeMap<u16, u64> {
+    fn lay_out_indexes(&mut self, bytes: &mut Vec<u8>) -> BTreeMap<u16, u64> {
         let offsets = self.places.iter_mut().map(|place| {
             let offset = bytes.len() as u64;
             let len = 16 * place.messages;
@@ -227,7 +242,7 @@ impl Sealer {
     /// Writes each message's entry to its place; `out` begins with byte `base` of what the places count from.
     fn fill_indexes(&mut self, records: &[u8], out: &mut [u8], base: usize) {
         for (offset, channel, time) in messages(records) {
-            let place = &mut self.places[usize::from(self.place_of[usize::from(channel)]) - 1];
+            let place = &mut self.places[self.place_of[usize::from(channel)] as usize - 1];
             let entry = &mut out[place.next - base..][..16];
             entry[..8].copy_from_slice(&time.to_le_bytes());
             entry[8..].copy_from_slice(&(offset as u64).to_le_bytes());

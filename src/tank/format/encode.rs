@@ -94,6 +94,7 @@ pub(crate) fn channel_len(channel: &Channel) -> usize {
     64 + channel.topic.len() + channel.message_encoding.len() + metadata
 }
 
+#[cfg(test)]
 pub(crate) fn attachment(out: &mut Vec<u8>, index: &AttachmentIndex, data: &[u8]) {
     record(out, op::ATTACHMENT, |out| {
         let begin = out.len();

@@ -15,10 +15,9 @@ use super::rotation::{Filled, Rotation};
 use super::sync::{SyncFile, Syncer};
 use super::{RecorderOptions, SyncPolicy};
 use crate::std::futex;
-use crate::tank::file::FileWriter;
+use crate::tank::file::{FileWriter, LIBRARY};
 use crate::tank::format::Compression;
 use crate::tank::format::chunk::{OpenChunk, SealedChunk, Sealer};
-use crate::tank::format::summary;
 use crate::tank::storage::Storage;
 use crate::tank::{Counts, Error};
 
@@ -59,9 +58,8 @@ struct Part<S> {
     path: PathBuf,
     writer: FileWriter<S>,
     sync: SyncFile,
-    /// Channels and schemas that are in it.
+    /// Channels that are in it.
     channels: BTreeSet<u16>,
-    schemas: BTreeSet<u16>,
     /// The time of its first message.
     first: Option<u64>,
     counts: BTreeMap<usize, Counts>,
@@ -267,7 +265,6 @@ impl<S: Shelf> Writer<S> {
             writer,
             sync,
             channels: BTreeSet::new(),
-            schemas: BTreeSet::new(),
             first: None,
             counts: BTreeMap::new(),
             told: true,
@@ -381,26 +378,7 @@ impl<S: Storage> Part<S> {
             return;
         }
         let channel = &channels[usize::from(id)];
-        let schema = &channel.schema;
-        // A schema has its number from the first channel that has it; 0 is for none.
-        let has_none = schema.name.is_empty() && schema.schema_encoding.is_empty() && schema.data.is_empty();
-        let first = channels.iter().position(|other| other.schema == *schema).unwrap_or(usize::from(id));
-        let schema_id = if has_none { 0 } else { first as u16 + 1 };
-        if schema_id != 0 && self.schemas.insert(schema_id) {
-            self.writer.add_schema(&summary::Schema {
-                id: schema_id,
-                name: schema.name.clone(),
-                encoding: schema.schema_encoding.clone(),
-                data: schema.data.clone(),
-            });
-        }
-        self.writer.add_channel(&summary::Channel {
-            id,
-            schema_id,
-            topic: channel.topic.clone(),
-            message_encoding: schema.message_encoding.clone(),
-            metadata: channel.metadata(),
-        });
+        self.writer.add_topic(id, &channel.topic, &channel.schema, channel.metadata());
     }
 
     /// Has the file say what became of each topic's messages so far.
@@ -414,4 +392,3 @@ impl<S: Storage> Part<S> {
 }
 
 const PROFILE: &str = "ros2";
-const LIBRARY: &str = concat!("conduit ", env!("CARGO_PKG_VERSION"));
