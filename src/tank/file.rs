@@ -32,8 +32,12 @@ pub(crate) struct FileWriter<S> {
     options: SummaryOptions,
     /// The checksum of all bytes that were written, if it is taken.
     crc: Option<crc32fast::Hasher>,
+    /// What the end of the file takes, at most.
+    end: usize,
     /// Up to where there is room for sure.
     reserved: u64,
+    /// Whether there may be something behind the end.
+    is_torn: bool,
 }
 
 impl<S: Storage> FileWriter<S> {
@@ -46,23 +50,27 @@ impl<S: Storage> FileWriter<S> {
             summary: Summary::default(),
             options: SummaryOptions::default(),
             crc: None,
+            end: Summary::default().room(),
             reserved: 0,
+            is_torn: false,
         };
         encode::header(&mut writer.pending, profile, library);
         writer.flush()?;
         Ok(writer)
     }
 
-    /// Goes on with a file that ends at `len` and holds what `summary` says.
+    /// Goes on with a file that ends at `len`, once it is [cut back](Self::cut_back) to that, and holds what `summary` says.
     pub(crate) fn resume(storage: S, len: u64, summary: Summary) -> Self {
         FileWriter {
             storage,
             len,
             pending: Vec::new(),
+            end: summary.room(),
             summary,
             options: SummaryOptions::default(),
             crc: None,
             reserved: 0,
+            is_torn: true,
         }
     }
 
@@ -72,6 +80,7 @@ impl<S: Storage> FileWriter<S> {
         if let Some(chunk) = self.summary.chunks.last_mut() {
             chunk.message_index_offsets = offsets.iter().map(|(&channel, &offset)| (channel, at + offset)).collect();
             chunk.message_index_len = records.len() as u64;
+            self.end += 10 * offsets.len();
             self.pending.extend_from_slice(records);
         }
     }
@@ -120,11 +129,13 @@ impl<S: Storage> FileWriter<S> {
 
     pub(crate) fn add_schema(&mut self, schema: &Schema) {
         encode::schema(&mut self.pending, schema);
+        self.end += schema.room();
         self.summary.schemas.insert(schema.id, schema.clone());
     }
 
     pub(crate) fn add_channel(&mut self, channel: &Channel) {
         encode::channel(&mut self.pending, channel);
+        self.end += channel.room();
         self.summary.channels.insert(channel.id, channel.clone());
     }
 
@@ -132,7 +143,9 @@ impl<S: Storage> FileWriter<S> {
         let offset = self.at();
         encode::metadata(&mut self.pending, name, entries);
         let len = self.at() - offset;
-        self.summary.metadata.push(MetadataIndex { offset, len, name: name.into() });
+        let index = MetadataIndex { offset, len, name: name.into() };
+        self.end += index.room();
+        self.summary.metadata.push(index);
     }
 
     /// Adds a file within the file.
@@ -157,6 +170,7 @@ impl<S: Storage> FileWriter<S> {
         };
         encode::attachment(&mut self.pending, &index, data);
         index.len = self.at() - offset;
+        self.end += index.room();
         self.summary.attachments.push(index);
         self.flush()
     }
@@ -165,6 +179,8 @@ impl<S: Storage> FileWriter<S> {
     pub(crate) fn append(&mut self, chunk: &SealedChunk) -> io::Result<()> {
         let offset = self.at();
         let index = chunk.index();
+        // If it cannot be written, that is more than it takes.
+        self.end += index.room();
         let held_back = self.pending.len();
         let written = if held_back == 0 {
             self.write(chunk.bytes())
@@ -197,7 +213,13 @@ impl<S: Storage> FileWriter<S> {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         // First, so that the end of the file has room when nothing else has any more.
-        let needed = self.len + (bytes.len() + self.summary.estimate()) as u64 + SPARE;
+        self.reserve(bytes.len())?;
+        self.put(bytes)
+    }
+
+    /// Sets room aside for so many bytes, and for the end after them.
+    fn reserve(&mut self, bytes: usize) -> io::Result<()> {
+        let needed = self.len + (bytes + self.end) as u64 + SPARE;
         if needed > self.reserved {
             let from = self.reserved.max(self.len);
             let more = needed + STEP;
@@ -206,7 +228,13 @@ impl<S: Storage> FileWriter<S> {
                 Err(_) => self.storage.reserve(from, needed).map(|()| needed)?,
             };
         }
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.is_torn = true;
         self.storage.write(self.len, bytes)?;
+        self.is_torn = false;
         if let Some(crc) = &mut self.crc {
             crc.update(bytes);
         }
@@ -216,9 +244,13 @@ impl<S: Storage> FileWriter<S> {
 
     /// Removes what a write left that failed. What was held back is held back again.
     pub(crate) fn cut_back(&mut self) -> io::Result<()> {
-        self.storage.truncate(self.len)?;
-        // Also what was reserved beyond.
-        self.reserved = 0;
+        // Where there was no room to write, nothing was: what is set aside for the end stays, which others would take.
+        if self.is_torn {
+            self.storage.truncate(self.len)?;
+            (self.is_torn, self.reserved) = (false, 0);
+            // Without it the end may still find room.
+            let _ = self.reserve(self.pending.len());
+        }
         Ok(())
     }
 
@@ -231,9 +263,8 @@ impl<S: Storage> FileWriter<S> {
             crc.finalize()
         });
         bytes.extend_from_slice(&self.summary.end(self.len + held_back as u64, crc, self.options));
-        match self.storage.write(self.len, &bytes) {
+        match self.put(&bytes) {
             Ok(()) => {
-                self.len += bytes.len() as u64;
                 // What was set aside and not used goes back.
                 self.storage.truncate(self.len)?;
                 Ok(self.len)

@@ -219,6 +219,8 @@ proptest! {
             }
             good += 1;
         }
+        let end = writer.summary.end(writer.at(), 0, writer.options).len();
+        prop_assert!(end <= writer.end, "the end takes {} bytes, for which {} are set aside", end, writer.end);
         let before = records(&writer.storage.bytes);
         writer.storage.room = None;
         writer.finish().unwrap();
