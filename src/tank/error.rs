@@ -34,6 +34,16 @@ pub enum Error {
         /// Bytes that must be left.
         min_free: u64,
     },
+    /// Messages could not be written, and are lost.
+    #[error("{messages} messages could not be written to {}, which goes without them: {source}", path.display())]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        messages: u64,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system could not read or write a file.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -9,6 +9,10 @@ use super::format::summary::AttachmentIndex;
 use super::format::summary::{Channel, ChunkIndex, MetadataIndex, Schema, Summary, SummaryOptions};
 use super::format::{MAGIC, encode};
 use super::storage::Storage;
+use crate::topic;
+
+/// Who writes, as files say.
+pub(crate) const LIBRARY: &str = concat!("conduit ", env!("CARGO_PKG_VERSION"));
 
 /// Room beyond the end of the file that is kept for its summary, beside what that takes now; and how much is set aside at a time.
 const SPARE: u64 = 1 << 16;
@@ -28,8 +32,12 @@ pub(crate) struct FileWriter<S> {
     options: SummaryOptions,
     /// The checksum of all bytes that were written, if it is taken.
     crc: Option<crc32fast::Hasher>,
+    /// What the end of the file takes, at most.
+    end: usize,
     /// Up to where there is room for sure.
     reserved: u64,
+    /// Whether there may be something behind the end.
+    is_torn: bool,
 }
 
 impl<S: Storage> FileWriter<S> {
@@ -42,23 +50,27 @@ impl<S: Storage> FileWriter<S> {
             summary: Summary::default(),
             options: SummaryOptions::default(),
             crc: None,
+            end: Summary::default().room(),
             reserved: 0,
+            is_torn: false,
         };
         encode::header(&mut writer.pending, profile, library);
         writer.flush()?;
         Ok(writer)
     }
 
-    /// Goes on with a file that ends at `len` and holds what `summary` says.
+    /// Goes on with a file that ends at `len`, once it is [cut back](Self::cut_back) to that, and holds what `summary` says.
     pub(crate) fn resume(storage: S, len: u64, summary: Summary) -> Self {
         FileWriter {
             storage,
             len,
             pending: Vec::new(),
+            end: summary.room(),
             summary,
             options: SummaryOptions::default(),
             crc: None,
             reserved: 0,
+            is_torn: true,
         }
     }
 
@@ -68,6 +80,7 @@ impl<S: Storage> FileWriter<S> {
         if let Some(chunk) = self.summary.chunks.last_mut() {
             chunk.message_index_offsets = offsets.iter().map(|(&channel, &offset)| (channel, at + offset)).collect();
             chunk.message_index_len = records.len() as u64;
+            self.end += 10 * offsets.len();
             self.pending.extend_from_slice(records);
         }
     }
@@ -92,13 +105,42 @@ impl<S: Storage> FileWriter<S> {
         self.storage.free()
     }
 
+    /// Adds a channel, and its schema unless the file has it.
+    pub(crate) fn add_topic(
+        &mut self,
+        id: u16,
+        name: &str,
+        topic::Schema { message_encoding, schema_encoding, name: schema, data }: &topic::Schema,
+        metadata: BTreeMap<String, String>,
+    ) {
+        let schemas = &self.summary.schemas;
+        let is_it =
+            |known: &&Schema| known.name == *schema && known.encoding == *schema_encoding && known.data == *data;
+        let schema_id = if schema.is_empty() && schema_encoding.is_empty() && data.is_empty() {
+            // There is none.
+            0
+        } else if let Some(known) = schemas.values().find(is_it) {
+            known.id
+        } else {
+            // There are no more schemas than channels, and one channel less than there are numbers.
+            let id = schemas.last_key_value().map_or(1, |(last, _)| last + 1);
+            let (name, encoding, data) = (schema.clone(), schema_encoding.clone(), data.clone());
+            self.add_schema(&Schema { id, name, encoding, data });
+            id
+        };
+        let (topic, message_encoding) = (name.into(), message_encoding.clone());
+        self.add_channel(&Channel { id, schema_id, topic, message_encoding, metadata });
+    }
+
     pub(crate) fn add_schema(&mut self, schema: &Schema) {
         encode::schema(&mut self.pending, schema);
+        self.end += schema.room();
         self.summary.schemas.insert(schema.id, schema.clone());
     }
 
     pub(crate) fn add_channel(&mut self, channel: &Channel) {
         encode::channel(&mut self.pending, channel);
+        self.end += channel.room();
         self.summary.channels.insert(channel.id, channel.clone());
     }
 
@@ -106,7 +148,9 @@ impl<S: Storage> FileWriter<S> {
         let offset = self.at();
         encode::metadata(&mut self.pending, name, entries);
         let len = self.at() - offset;
-        self.summary.metadata.push(MetadataIndex { offset, len, name: name.into() });
+        let index = MetadataIndex { offset, len, name: name.into() };
+        self.end += index.room();
+        self.summary.metadata.push(index);
     }
 
     /// Adds a file within the file.
@@ -131,6 +175,7 @@ impl<S: Storage> FileWriter<S> {
         };
         encode::attachment(&mut self.pending, &index, data);
         index.len = self.at() - offset;
+        self.end += index.room();
         self.summary.attachments.push(index);
         self.flush()
     }
@@ -139,6 +184,7 @@ impl<S: Storage> FileWriter<S> {
     pub(crate) fn append(&mut self, chunk: &SealedChunk) -> io::Result<()> {
         let offset = self.at();
         let index = chunk.index();
+        self.end += index.room();
         let held_back = self.pending.len();
         let written = if held_back == 0 {
             self.write(chunk.bytes())
@@ -152,7 +198,10 @@ impl<S: Storage> FileWriter<S> {
             }
             written
         };
-        written?;
+        if let Err(error) = written {
+            self.end -= index.room();
+            return Err(error);
+        }
         self.summary.statistics.add(chunk.counts(), index.start_time, index.end_time);
         let offsets = index.message_index_offsets.iter().map(|(&channel, &at)| (channel, offset + at));
         self.summary.chunks.push(ChunkIndex { offset, message_index_offsets: offsets.collect(), ..index.clone() });
@@ -171,7 +220,13 @@ impl<S: Storage> FileWriter<S> {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         // First, so that the end of the file has room when nothing else has any more.
-        let needed = self.len + (bytes.len() + self.summary.estimate()) as u64 + SPARE;
+        self.reserve(bytes.len())?;
+        self.put(bytes)
+    }
+
+    /// Sets room aside for so many bytes, and for the end after them.
+    fn reserve(&mut self, bytes: usize) -> io::Result<()> {
+        let needed = self.len + (bytes + self.end) as u64 + SPARE;
         if needed > self.reserved {
             let from = self.reserved.max(self.len);
             let more = needed + STEP;
@@ -180,7 +235,13 @@ impl<S: Storage> FileWriter<S> {
                 Err(_) => self.storage.reserve(from, needed).map(|()| needed)?,
             };
         }
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.is_torn = true;
         self.storage.write(self.len, bytes)?;
+        self.is_torn = false;
         if let Some(crc) = &mut self.crc {
             crc.update(bytes);
         }
@@ -190,9 +251,13 @@ impl<S: Storage> FileWriter<S> {
 
     /// Removes what a write left that failed. What was held back is held back again.
     pub(crate) fn cut_back(&mut self) -> io::Result<()> {
-        self.storage.truncate(self.len)?;
-        // Also what was reserved beyond.
-        self.reserved = 0;
+        // Where there was no room to write, nothing was: what is set aside for the end stays, which others would take.
+        if self.is_torn {
+            self.storage.truncate(self.len)?;
+            (self.is_torn, self.reserved) = (false, 0);
+            // Without it the end may still find room.
+            let _ = self.reserve(self.pending.len());
+        }
         Ok(())
     }
 
@@ -205,9 +270,8 @@ impl<S: Storage> FileWriter<S> {
             crc.finalize()
         });
         bytes.extend_from_slice(&self.summary.end(self.len + held_back as u64, crc, self.options));
-        match self.storage.write(self.len, &bytes) {
+        match self.put(&bytes) {
             Ok(()) => {
-                self.len += bytes.len() as u64;
                 // What was set aside and not used goes back.
                 self.storage.truncate(self.len)?;
                 Ok(self.len)

@@ -2,6 +2,7 @@
 //!
 //! | to | use |
 //! |---|---|
+//! | write messages that are in no topic | [`Writer`] |
 //! | record topics | [`Recorder`] |
 //! | publish what was recorded | [`Player`] |
 //! | read what was recorded, by whomever | [`Recording`] |
@@ -20,6 +21,9 @@ mod read;
 mod record;
 mod recover;
 mod storage;
+mod write;
+
+pub use self::write::{ChannelId, Writer, WriterOptions};
 
 pub use self::check::{Checked, Finding, check};
 pub use self::error::Error;

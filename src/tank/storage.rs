@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatvfs};
+
+use super::Error;
 
 /// Where a file's bytes go. A call that fails may have written a part.
 pub(crate) trait Storage {
@@ -28,9 +30,18 @@ pub(crate) struct DiskFile {
 }
 
 impl DiskFile {
-    /// Makes a file, which must not exist.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    /// Makes a file, which must not exist. As long as it is open, others can tell that somebody writes to it.
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { path: path.into() },
+            _ => Error::write(path, source),
+        };
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(failed)?;
+        // Where there are no locks it is only taken for a leftover meanwhile.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        // Its entry in the directory has to outlive a power failure, too.
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()).map_err(failed)?;
         Ok(DiskFile { file: Arc::new(file) })
     }
 

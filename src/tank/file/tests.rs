@@ -129,7 +129,7 @@ fn write_case(what: &str, features: &[&str]) -> Vec<u8> {
     if chunk.len() > 0 {
         let mut sealer = Sealer::new(Compression::None).unwrap();
         sealer.message_index = has("mx");
-        writer.append(&sealer.seal(chunk, Vec::new).unwrap().0).unwrap();
+        writer.append(&sealer.seal(chunk, Vec::new).0).unwrap();
     }
     writer.finish().unwrap();
     writer.storage.bytes
@@ -191,7 +191,7 @@ fn take(writer: &mut FileWriter<Memory>, step: &Step) -> io::Result<()> {
                     [&data[..data.len() / 2], &data[data.len() / 2..]],
                 );
             }
-            writer.append(&Sealer::new(Compression::None)?.seal(chunk, Vec::new)?.0)
+            writer.append(&Sealer::new(Compression::None)?.seal(chunk, Vec::new).0)
         }
         Step::Metadata(name) => {
             writer.add_metadata(name, &BTreeMap::new());
@@ -219,6 +219,8 @@ proptest! {
             }
             good += 1;
         }
+        let end = writer.summary.end(writer.at(), 0, writer.options).len();
+        prop_assert!(end <= writer.end, "the end takes {} bytes, for which {} are set aside", end, writer.end);
         let before = records(&writer.storage.bytes);
         writer.storage.room = None;
         writer.finish().unwrap();
@@ -240,10 +242,10 @@ proptest! {
         for (at, (channel, time)) in messages.iter().enumerate() {
             chunk.add_message(*channel, at as u32, *time, *time, [&[0, 1], &vec![7; at]]);
         }
-        let plain = Sealer::new(Compression::None).unwrap().seal(OpenChunk::reusing(Vec::new()), Vec::new).unwrap().0;
+        let plain = Sealer::new(Compression::None).unwrap().seal(OpenChunk::reusing(Vec::new()), Vec::new).0;
         prop_assert_eq!(plain.counts(), &[]);
         let mut sealer = Sealer::new(compression).unwrap();
-        let (sealed, _) = sealer.seal(chunk, Vec::new).unwrap();
+        let (sealed, _) = sealer.seal(chunk, Vec::new);
         let bytes = sealed.bytes();
         let mut seen = 0;
         for (&channel, &at) in &sealed.index().message_index_offsets {

@@ -135,6 +135,12 @@ struct Place {
     next: usize,
 }
 
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}
+
 impl Sealer {
     pub(crate) fn new(compression: Compression) -> io::Result<Self> {
         let zstd = match compression {
@@ -145,30 +151,29 @@ impl Sealer {
     }
 
     /// Lays a chunk out, and hands back memory that is free now. Uncompressed, the records stay where they are; compressed,
-    /// they go to `spare`.
-    pub(crate) fn seal(
-        &mut self,
-        chunk: OpenChunk,
-        spare: impl FnOnce() -> Vec<u8>,
-    ) -> io::Result<(SealedChunk, Option<Vec<u8>>)> {
+    /// they go to `spare`. What the compressor finds no memory for stays uncompressed.
+    pub(crate) fn seal(&mut self, chunk: OpenChunk, spare: impl FnOnce() -> Vec<u8>) -> (SealedChunk, Option<Vec<u8>>) {
         let records = &chunk.bytes[CHUNK_HEAD..];
         let (start_time, end_time) = self.count(records);
-        let mut index = ChunkIndex {
-            start_time,
-            end_time,
-            compression: self.compression.name().into(),
-            uncompressed_size: records.len() as u64,
-            ..ChunkIndex::default()
-        };
+        let mut index =
+            ChunkIndex { start_time, end_time, uncompressed_size: records.len() as u64, ..ChunkIndex::default() };
         let crc = crc32fast::hash(records);
         let (mut bytes, left) = match self.compression {
             Compression::None => (chunk.bytes, None),
-            _ => {
+            compression => {
                 let mut bytes = spare();
                 bytes.clear();
-                bytes.resize(CHUNK_HEAD + index.compression.len(), 0);
-                self.compress(records, &mut bytes)?;
-                (bytes, Some(chunk.bytes))
+                bytes.resize(CHUNK_HEAD + compression.name().len(), 0);
+                match self.compress(records, &mut bytes) {
+                    Ok(()) => {
+                        index.compression = compression.name().into();
+                        (bytes, Some(chunk.bytes))
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a chunk could not be compressed and is written as it is");
+                        (chunk.bytes, Some(bytes))
+                    }
+                }
             }
         };
         let len = bytes.len();
@@ -179,10 +184,11 @@ impl Sealer {
             index.message_index_offsets = self.lay_out_indexes(&mut bytes);
             index.message_index_len = (bytes.len() - len) as u64;
             let (chunk, indexes) = bytes.split_at_mut(len);
-            self.fill_indexes(&left.as_deref().unwrap_or(chunk)[CHUNK_HEAD..], indexes, len);
+            let records = left.as_deref().filter(|_| !index.compression.is_empty()).unwrap_or(chunk);
+            self.fill_indexes(&records[CHUNK_HEAD..], indexes, len);
         }
         let counts = self.places.iter().map(|place| (place.channel, place.messages)).collect();
-        Ok((SealedChunk { bytes, index, counts }, left))
+        (SealedChunk { bytes, index, counts }, left)
     }
 
     /// The index records of a chunk that has lost its own, from records that were checked; and where each is among them.

@@ -88,12 +88,6 @@ pub(crate) fn channel(out: &mut Vec<u8>, channel: &Channel) {
     });
 }
 
-/// No less than a channel takes.
-pub(crate) fn channel_len(channel: &Channel) -> usize {
-    let metadata: usize = channel.metadata.iter().map(|(key, value)| 8 + key.len() + value.len()).sum();
-    64 + channel.topic.len() + channel.message_encoding.len() + metadata
-}
-
 #[cfg(test)]
 pub(crate) fn attachment(out: &mut Vec<u8>, index: &AttachmentIndex, data: &[u8]) {
     record(out, op::ATTACHMENT, |out| {

@@ -15,6 +15,13 @@ pub(crate) struct Schema {
     pub data: Vec<u8>,
 }
 
+impl Schema {
+    /// No less than it takes at the end of a file.
+    pub(crate) fn room(&self) -> usize {
+        64 + self.name.len() + self.encoding.len() + self.data.len()
+    }
+}
+
 /// A stream of messages.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Channel {
@@ -24,6 +31,14 @@ pub(crate) struct Channel {
     pub topic: String,
     pub message_encoding: String,
     pub metadata: BTreeMap<String, String>,
+}
+
+impl Channel {
+    /// No less than it takes at the end of a file, its count of messages included, and what is said there of what was lost of it.
+    pub(crate) fn room(&self) -> usize {
+        let metadata: usize = self.metadata.iter().map(|(key, value)| 8 + key.len() + value.len()).sum();
+        256 + 2 * self.topic.len() + self.message_encoding.len() + metadata
+    }
 }
 
 /// Where a chunk is, and what is in it.
@@ -42,6 +57,13 @@ pub(crate) struct ChunkIndex {
     pub uncompressed_size: u64,
 }
 
+impl ChunkIndex {
+    /// No less than it takes at the end of a file.
+    pub(crate) fn room(&self) -> usize {
+        128 + 10 * self.message_index_offsets.len()
+    }
+}
+
 /// Where an attachment is, and what it is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct AttachmentIndex {
@@ -55,6 +77,13 @@ pub(crate) struct AttachmentIndex {
     pub media_type: String,
 }
 
+impl AttachmentIndex {
+    /// No less than it takes at the end of a file.
+    pub(crate) fn room(&self) -> usize {
+        96 + self.name.len() + self.media_type.len()
+    }
+}
+
 /// Where a metadata record is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct MetadataIndex {
@@ -62,6 +91,13 @@ pub(crate) struct MetadataIndex {
     /// Of the whole record.
     pub len: u64,
     pub name: String,
+}
+
+impl MetadataIndex {
+    /// No less than it takes at the end of a file.
+    pub(crate) fn room(&self) -> usize {
+        64 + self.name.len()
+    }
 }
 
 /// How much of everything there is. The numbers of schemas and so on are those of the lists.
@@ -136,7 +172,7 @@ impl Default for SummaryOptions {
 impl Summary {
     /// The end of a file: from its data-end record, which stands at `at`, to the last byte.
     pub(crate) fn end(&self, at: u64, data_crc: u32, options: SummaryOptions) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.estimate());
+        let mut out = Vec::with_capacity(self.room());
         encode::data_end(&mut out, data_crc);
         let start = out.len();
         let mut groups: Vec<(u8, Range<usize>)> = Vec::new();
@@ -191,12 +227,12 @@ impl Summary {
     }
 
     /// No less than the end of the file takes.
-    pub(crate) fn estimate(&self) -> usize {
-        let texts: usize = self.schemas.values().map(|s| 64 + s.name.len() + s.encoding.len() + s.data.len()).sum();
-        let channels: usize = self.channels.values().map(encode::channel_len).sum();
-        let chunks: usize = self.chunks.iter().map(|chunk| 128 + 10 * chunk.message_index_offsets.len()).sum();
-        let attachments: usize = self.attachments.iter().map(|a| 96 + a.name.len() + a.media_type.len()).sum();
-        let metadata: usize = self.metadata.iter().map(|metadata| 64 + metadata.name.len()).sum();
-        512 + texts + channels + chunks + attachments + metadata + 10 * self.statistics.channel_messages.len()
+    pub(crate) fn room(&self) -> usize {
+        let schemas: usize = self.schemas.values().map(Schema::room).sum();
+        let channels: usize = self.channels.values().map(Channel::room).sum();
+        let chunks: usize = self.chunks.iter().map(ChunkIndex::room).sum();
+        let attachments: usize = self.attachments.iter().map(AttachmentIndex::room).sum();
+        let metadata: usize = self.metadata.iter().map(MetadataIndex::room).sum();
+        512 + schemas + channels + chunks + attachments + metadata
     }
 }

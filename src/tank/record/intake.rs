@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::RecorderOptions;
 use super::control::{Control, Request, add, lock};
-use super::feed::{Channel, Channels, Clock, Feed, encapsulation};
+use super::feed::{Channel, Channels, Feed, encapsulation};
 use super::load::{Buffers, Latched, Load};
 use crate::std::futex;
 use crate::tank::Counts;
@@ -164,10 +164,7 @@ impl Intake {
                 // So that a chunk gets no larger than twice what it should be.
                 let largest = usize::try_from(channel.geometry.max_len).unwrap_or(usize::MAX).saturating_add(31);
                 let limit = limit.min((self.options.chunk_bytes / largest).max(1));
-                let clock = feed.clock();
-                let prefix = encapsulation(&channel.schema);
-                let latched = channel.geometry.latched.then_some(&mut self.latched);
-                fill(feed, chunk, limit, channel.id, clock, prefix, latched, &mut lost)?
+                fill(feed, channel, chunk, limit, &mut self.latched, &mut lost)?
             }
             _ => feed.subscriber.recv_batch_here(limit, |message| lost += message.lagged())? as u64,
         };
@@ -318,27 +315,27 @@ impl Intake {
     }
 }
 
-/// Puts up to `limit` messages into the chunk.
-#[allow(clippy::too_many_arguments)]
+/// Puts up to `limit` messages into the chunk; returns how many.
 fn fill(
     feed: &mut Feed,
+    channel: &Channel,
     chunk: &mut OpenChunk,
     limit: usize,
-    channel: u16,
-    clock: Clock,
-    prefix: &[u8],
-    mut latched: Option<&mut BTreeMap<u16, Latched>>,
+    latched: &mut BTreeMap<u16, Latched>,
     lost: &mut u64,
 ) -> Result<u64, Error> {
+    let (id, is_latched) = (channel.id, channel.geometry.latched);
+    let prefix = encapsulation(&channel.schema);
+    let clock = feed.clock();
     let messages = feed.subscriber.recv_batch_here(limit, |message| {
         *lost += message.lagged();
         let time = clock.time(message.timestamp_ns());
         // A recording has 32 bits for the number: whoever reads it sees gaps by differences.
         let sequence = message.sequence() as u32;
-        if let Some(latched) = &mut latched {
-            latched.entry(channel).or_default().set(sequence, time, [prefix, &message]);
+        if is_latched {
+            latched.entry(id).or_default().set(sequence, time, [prefix, &message]);
         }
-        chunk.add_message(channel, sequence, time, time, [prefix, &message]);
+        chunk.add_message(id, sequence, time, time, [prefix, &message]);
     })?;
     Ok(messages as u64)
 }

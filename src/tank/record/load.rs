@@ -25,10 +25,9 @@ pub(super) struct Load<C> {
 }
 
 impl<C> Load<C> {
-    pub fn map<D, E>(self, change: impl FnOnce(C) -> Result<D, E>) -> Result<Load<D>, E> {
+    pub fn map<D>(self, change: impl FnOnce(C) -> D) -> Load<D> {
         let Load { number, chunk, cost, channels, latched, tallies, request } = self;
-        let chunk = chunk.map(change).transpose()?;
-        Ok(Load { number, chunk, cost, channels, latched, tallies, request })
+        Load { number, chunk: chunk.map(change), cost, channels, latched, tallies, request }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! topics --intake--> chunks --workers--> compressed --writer--> file --syncer--> disk
-//!    ^ scout                                                      
+//!    ^ scout
 //! ```
 //!
 //! The intake is one thread, which takes messages from all topics and never waits for what comes after it: where there is no
@@ -44,6 +44,7 @@ use self::shelf::Directory;
 use self::sync::Syncer;
 use self::writer::{Shelf, Writer};
 use crate::std::futex;
+use crate::tank::format::chunk::Sealer;
 use crate::tank::{Compression, Counts, Error};
 use crate::topic::WaitSet;
 
@@ -166,13 +167,12 @@ impl Recorder {
         // Sealing without compression is a checksum, for which one is enough.
         let workers = if is_compressed { options.workers } else { 1 };
         let workers = (0..workers).map(|_| {
-            let (compression, filled, seal) = (options.compression, filled.clone(), seal.clone());
-            let (buffers, control) = (buffers.clone(), control.clone());
-            Builder::new()
-                .name("tank-seal".into())
-                .spawn(move || seal::work(compression, &filled, &seal, &buffers, &control))
+            let sealer = Sealer::new(options.compression).map_err(|source| system("set up a compressor", source))?;
+            let (filled, seal, buffers) = (filled.clone(), seal.clone(), buffers.clone());
+            let worker = Builder::new().name("tank-seal".into());
+            worker.spawn(move || seal::work(sealer, &filled, &seal, &buffers)).map_err(thread)
         });
-        let workers = workers.collect::<Result<_, _>>().map_err(thread)?;
+        let workers = workers.collect::<Result<_, _>>()?;
         drop(seal);
         let writer = Builder::new()
             .name("tank-write".into())

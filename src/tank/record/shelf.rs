@@ -27,19 +27,7 @@ impl Shelf for Directory {
 
     fn create(&mut self, part: u32) -> Result<(PathBuf, DiskFile, SyncFile), Error> {
         let path = if part == 0 && !self.numbered { self.path.clone() } else { part_path(&self.path, part) };
-        let file = DiskFile::create(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
-            _ => Error::write(&path, source),
-        })?;
-        // Tells that somebody writes to it. Where there are no locks it is only taken for a leftover meanwhile.
-        let _ = flock(file.file(), FlockOperation::NonBlockingLockExclusive);
-        // Its entry in the directory has to outlive a power failure, too.
-        if let Some(directory) = path.parent() {
-            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(|source| Error::write(&path, source))?;
-        }
+        let file = DiskFile::create(&path)?;
         let synced: Arc<File> = file.file().clone();
         Ok((path, file, Arc::new(move || synced.sync_data())))
     }

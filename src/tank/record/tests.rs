@@ -136,6 +136,47 @@ fn a_disk_that_fails_ends_the_recording_with_a_finished_file_and_an_exact_count(
     }
 }
 
+/// What a snapshot was to hold and could not is not taken for what was let go of because nobody asked for it.
+#[test]
+fn a_snapshot_that_the_disk_fails_is_a_finished_file_and_what_is_not_in_it_is_lost() {
+    for good in 1..6 {
+        let disk = Disk::default();
+        disk.set(|state| state.writes_left = Some(good));
+        let (mut publisher, options) = topic();
+        let options = options.chunk_bytes(1000).snapshot(Duration::from_secs(3600));
+        let recorder = Recorder::start_on(options, disk.clone()).unwrap();
+        let each = 200;
+        for _ in 0..each {
+            publisher.publish(&[1; 100]).unwrap();
+        }
+        while recorder.progress().messages < each {
+            std::thread::yield_now();
+        }
+        recorder.trigger();
+        wait_for_end(&recorder);
+        let report = recorder.stop();
+        assert!(matches!(report.fault, Some(Error::Io { .. })), "{:?}", report.fault);
+        let counts = counts(&report);
+        assert_eq!((counts.recorded + counts.lost, counts.expired), (each, 0), "after {good} writes");
+        let recording = disk.read();
+        assert!(recording.is_complete(), "{:?}", recording.problems());
+        assert_eq!(recording.message_count(), counts.recorded);
+        assert_eq!(recording.counts().unwrap()["t"], counts);
+        publisher.remove().unwrap();
+    }
+}
+
+#[test]
+fn an_end_that_the_disk_fails_is_written_again() {
+    let disk = Disk::default();
+    disk.set(|state| state.writes_left = Some(1));
+    let (publisher, options) = topic();
+    let report = Recorder::start_on(options, disk.clone()).unwrap().stop();
+    assert!(matches!(report.fault, Some(Error::Io { .. })), "{:?}", report.fault);
+    assert!(disk.read().is_complete());
+    publisher.remove().unwrap();
+}
+
 #[test]
 fn a_sync_that_fails_ends_the_recording() {
     for policy in [SyncPolicy::Chunk, SyncPolicy::Every(Duration::from_millis(1))] {

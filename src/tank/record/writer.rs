@@ -15,10 +15,9 @@ use super::rotation::{Filled, Rotation};
 use super::sync::{SyncFile, Syncer};
 use super::{RecorderOptions, SyncPolicy};
 use crate::std::futex;
-use crate::tank::file::FileWriter;
+use crate::tank::file::{FileWriter, LIBRARY};
 use crate::tank::format::Compression;
 use crate::tank::format::chunk::{OpenChunk, SealedChunk, Sealer};
-use crate::tank::format::summary;
 use crate::tank::storage::Storage;
 use crate::tank::{Counts, Error};
 
@@ -59,9 +58,8 @@ struct Part<S> {
     path: PathBuf,
     writer: FileWriter<S>,
     sync: SyncFile,
-    /// Channels and schemas that are in it.
+    /// Channels that are in it.
     channels: BTreeSet<u16>,
-    schemas: BTreeSet<u16>,
     /// The time of its first message.
     first: Option<u64>,
     counts: BTreeMap<usize, Counts>,
@@ -122,7 +120,7 @@ impl<S: Shelf> Writer<S> {
         }
         self.expire(Duration::ZERO);
         if let Err(error) = self.end() {
-            self.control.fail(error);
+            self.fail(error);
         }
         if let Some(syncer) = self.syncer.take() {
             syncer.finish();
@@ -137,6 +135,7 @@ impl<S: Shelf> Writer<S> {
         }
         if let Some(chunk) = load.chunk {
             match self.options.snapshot {
+                _ if self.has_failed() => self.lose(chunk),
                 Some(time) => {
                     let chunk = chunk.shrunk();
                     self.kept_bytes += chunk.bytes().len();
@@ -147,6 +146,7 @@ impl<S: Shelf> Writer<S> {
             }
         }
         let answered = match load.request {
+            _ if self.has_failed() => Ok(()),
             Some(Request::Split) if self.options.snapshot.is_none() => self.split(),
             Some(Request::Trigger) if self.options.snapshot.is_some() => self.snapshot(),
             _ => Ok(()),
@@ -175,9 +175,6 @@ impl<S: Shelf> Writer<S> {
     }
 
     fn write_or_fail(&mut self, chunk: SealedChunk, latched: BTreeMap<u16, Latched>) {
-        if lock(&self.control.fault).is_some() {
-            return self.lose(&chunk);
-        }
         let rotation = Rotation {
             size: self.options.split_size,
             time: self.options.split_time.map(|time| time.as_nanos() as u64),
@@ -189,22 +186,23 @@ impl<S: Shelf> Writer<S> {
         match split.and_then(|()| self.write(&chunk)) {
             Ok(()) => {
                 self.latched.extend(latched);
+                self.buffers.give_back(chunk.into_bytes());
                 if let Err(error) = self.after_write() {
                     self.fail(error);
                 }
             }
             Err(error) => {
-                self.lose(&chunk);
+                self.lose(chunk);
                 self.fail(error);
             }
         }
-        self.buffers.give_back(chunk.into_bytes());
     }
 
-    fn lose(&mut self, chunk: &SealedChunk) {
+    fn lose(&mut self, chunk: SealedChunk) {
         let messages = chunk.counts().iter().map(|(_, messages)| messages).sum();
-        self.count_chunk(chunk, |lost| Counts { lost, ..Counts::default() });
+        self.count_chunk(&chunk, |lost| Counts { lost, ..Counts::default() });
         add(&self.control.progress.lost, messages);
+        self.buffers.give_back(chunk.into_bytes());
     }
 
     /// Appends a chunk to the file that is open, and what has to stand before it.
@@ -267,7 +265,6 @@ impl<S: Shelf> Writer<S> {
             writer,
             sync,
             channels: BTreeSet::new(),
-            schemas: BTreeSet::new(),
             first: None,
             counts: BTreeMap::new(),
             told: true,
@@ -276,13 +273,19 @@ impl<S: Shelf> Writer<S> {
         Ok(())
     }
 
-    /// Finishes the file that is open.
+    /// Finishes the file that is open, which it stays if that fails.
     fn end(&mut self) -> Result<(), Error> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
         file.tell_counts(&self.channels, futex::now());
         let before = file.writer.len();
-        let len = file.writer.finish().map_err(|source| Error::write(&file.path, source))?;
-        self.bytes += len - before;
+        match file.writer.finish() {
+            Ok(len) => self.bytes += len - before,
+            Err(source) => {
+                let error = Error::write(&file.path, source);
+                self.file = Some(file);
+                return Err(error);
+            }
+        }
         match (self.options.sync, &self.syncer) {
             (SyncPolicy::Chunk, _) => (file.sync)().map_err(|source| Error::write(&file.path, source))?,
             (SyncPolicy::Every(_), Some(syncer)) => syncer.done(file.sync),
@@ -319,9 +322,9 @@ impl<S: Shelf> Writer<S> {
         for (&channel, Latched { sequence, time, bytes }) in &self.latched {
             chunk.add_message(channel, *sequence, *time, *time, [bytes, &[]]);
         }
-        let (sealed, _) = Sealer::new(Compression::None)
-            .and_then(|mut sealer| sealer.seal(chunk, Vec::new))
-            .map_err(|source| Error::System { what: "lay out a chunk", source })?;
+        let mut sealer =
+            Sealer::new(Compression::None).map_err(|source| Error::System { what: "lay out a chunk", source })?;
+        let (sealed, _) = sealer.seal(chunk, Vec::new);
         let Some(file) = &mut self.file else { return Ok(()) };
         for &channel in self.latched.keys() {
             file.add_channel(&self.channels, channel);
@@ -353,7 +356,7 @@ impl<S: Shelf> Writer<S> {
         while let Some(Kept { chunk, latched }) = self.kept.pop_front() {
             self.kept_bytes -= chunk.bytes().len();
             if let Err(error) = self.write(&chunk) {
-                self.lose(&chunk);
+                self.lose(chunk);
                 return Err(error);
             }
             self.latched.extend(latched);
@@ -362,8 +365,16 @@ impl<S: Shelf> Writer<S> {
         self.end()
     }
 
+    fn has_failed(&self) -> bool {
+        lock(&self.control.fault).is_some()
+    }
+
     /// The recording ends here: with a finished file, if the disk lets that happen.
     fn fail(&mut self, error: Error) {
+        self.kept_bytes = 0;
+        for Kept { chunk, .. } in std::mem::take(&mut self.kept) {
+            self.lose(chunk);
+        }
         if let Some(file) = &mut self.file {
             let finished =
                 file.writer.cut_back().map_err(|source| Error::write(&file.path, source)).and_then(|()| self.end());
@@ -381,26 +392,7 @@ impl<S: Storage> Part<S> {
             return;
         }
         let channel = &channels[usize::from(id)];
-        let schema = &channel.schema;
-        // A schema has its number from the first channel that has it; 0 is for none.
-        let has_none = schema.name.is_empty() && schema.schema_encoding.is_empty() && schema.data.is_empty();
-        let first = channels.iter().position(|other| other.schema == *schema).unwrap_or(usize::from(id));
-        let schema_id = if has_none { 0 } else { first as u16 + 1 };
-        if schema_id != 0 && self.schemas.insert(schema_id) {
-            self.writer.add_schema(&summary::Schema {
-                id: schema_id,
-                name: schema.name.clone(),
-                encoding: schema.schema_encoding.clone(),
-                data: schema.data.clone(),
-            });
-        }
-        self.writer.add_channel(&summary::Channel {
-            id,
-            schema_id,
-            topic: channel.topic.clone(),
-            message_encoding: schema.message_encoding.clone(),
-            metadata: channel.metadata(),
-        });
+        self.writer.add_topic(id, &channel.topic, &channel.schema, channel.metadata());
     }
 
     /// Has the file say what became of each topic's messages so far.
@@ -414,4 +406,3 @@ impl<S: Storage> Part<S> {
 }
 
 const PROFILE: &str = "ros2";
-const LIBRARY: &str = concat!("conduit ", env!("CARGO_PKG_VERSION"));
