@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use conduit::Node;
-use conduit::topic::{Imu, Vector3};
+use conduit::msgs::{Imu, Vector3};
 
 fn main() -> Result<(), conduit::Error> {
     let mut node = Node::new("balance")?;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use conduit::topic::{Imu, Time, Vector3};
+use conduit::msgs::{Header, Imu, Time, Vector3};
 use conduit::{Publisher, Subscriber, WaitSet};
 
 fn main() -> Result<(), conduit::Error> {
@@ -17,7 +17,10 @@ fn main() -> Result<(), conduit::Error> {
 
     let publish = thread::spawn(move || {
         for sec in 0..10 {
-            imus.publish(&Imu { stamp: Time { sec, nanosec: 0 }, ..Imu::default() })?;
+            imus.publish(&Imu {
+                header: Header { stamp: Time { sec, nanosec: 0 }, ..Header::default() },
+                ..Imu::default()
+            })?;
             if sec % 3 == 0 {
                 winds.publish(&Vector3 { x: f64::from(sec), ..Vector3::default() })?;
             }
@@ -36,7 +39,7 @@ fn main() -> Result<(), conduit::Error> {
         for key in ready {
             if key == imu_key {
                 while let Some(imu) = imu.try_recv()? {
-                    println!("imu at {} s", imu.stamp.sec);
+                    println!("imu at {} s", imu.header.stamp.sec);
                 }
             } else if key == wind_key {
                 while let Some(wind) = wind.try_recv()? {

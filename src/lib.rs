@@ -10,6 +10,11 @@
     doc = "| topics | `std` (Linux) | processes of one machine | [`topic`], [`Publisher`], [`Subscriber`] |"
 )]
 #![cfg_attr(not(feature = "std"), doc = "| topics | `std` (Linux) | processes of one machine | `topic` |")]
+#![cfg_attr(
+    feature = "std",
+    doc = "| messages | `std`; `serde` for JSON and CBOR | what topics carry | [`msgs`], [`message!`] |"
+)]
+#![cfg_attr(not(feature = "std"), doc = "| messages | `std`; `serde` for JSON and CBOR | what topics carry | `msgs` |")]
 #![cfg_attr(feature = "std", doc = "| nodes | `std` (Linux) | programs of callbacks and timers | [`node`], [`Node`] |")]
 #![cfg_attr(not(feature = "std"), doc = "| nodes | `std` (Linux) | programs of callbacks and timers | `node` |")]
 #![cfg_attr(
@@ -85,6 +90,8 @@ pub mod tank;
 pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use crate::core::{lanes, mpsc, pool};
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use crate::std::msgs;
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::node::{self, Node};
 #[cfg(all(feature = "std", target_os = "linux"))]

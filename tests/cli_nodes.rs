@@ -7,8 +7,8 @@ mod support;
 use std::time::Duration;
 
 use cli::{Cli, Running};
+use conduit::msgs::Imu;
 use conduit::node::{Node, Threads};
-use conduit::topic::Imu;
 use serde_json::json;
 use support::{Process, hear, run_role, say};
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use cli::Cli;
 use conduit::Subscriber;
-use conduit::topic::{Imu, Overflow, Schema, SlotKind, Start, Time, Timestamps, Vector3};
+use conduit::msgs::{Imu, Time, Vector3};
+use conduit::topic::{Overflow, Schema, SlotKind, Start, Timestamps};
 use serde_json::{Value, json};
 use support::PATIENCE;
 
-const IMU: &str = r#"{"angular_velocity": {"z": 0.1}, "stamp": {"sec": 7}}"#;
+const IMU: &str = r#"{"angular_velocity": {"z": 0.1}, "header": {"stamp": {"sec": 7}, "frame_id": "hand"}}"#;
 
 #[test]
 fn echo_waits_for_a_topic_and_misses_nothing_of_it() {
@@ -36,7 +37,7 @@ fn echo_decodes_messages_by_their_schema() {
     let cli = Cli::new();
     cli.run(&["pub", "imu", "--type", "imu", IMU]).code(0);
     let text = cli.run(&["echo", "imu", "--history", "-n1"]).code(0).out;
-    assert!(text.contains("\nstamp:\n  sec: 7\n  nanosec: 0\n"), "{text}");
+    assert!(text.contains("\nheader:\n  stamp:\n    sec: 7\n    nanosec: 0\n  frame_id: \"hand\"\n"), "{text}");
     assert!(text.contains("\nangular_velocity:\n  x: 0.0\n  y: 0.0\n  z: 0.1\n"), "{text}");
     let covariance = "orientation_covariance: [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]";
     assert!(text.contains(covariance), "{text}");
@@ -48,16 +49,32 @@ fn echo_decodes_messages_by_their_schema() {
 }
 
 #[test]
+fn cbor_is_written_from_json_and_shown_as_json() {
+    let cli = Cli::new();
+    let value = r#"{"name": "left", "load": [0.5, -3, null], "on": true}"#;
+    cli.run(&["pub", "t", "--type", "cbor", value]).code(0);
+    cli.run(&["pub", "t", value]).code(0);
+    let json = cli.run(&["echo", "t", "--history", "-n2", "--json"]).code(0);
+    for line in json.lines() {
+        let shown: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(shown["data"], serde_json::from_str::<Value>(value).unwrap());
+        assert!(shown["size"].as_u64().unwrap() < 40);
+    }
+    assert_eq!(cli.run(&["echo", "t", "--history", "-n1", "--field", "load[1]"]).code(0).out, "-3\n");
+    assert!(cli.run(&["info", "t"]).code(0).out.contains("cbor"));
+}
+
+#[test]
 fn echo_shows_one_field() {
     let cli = Cli::new();
     cli.run(&["pub", "imu", "--type", "imu", IMU]).code(0);
     let field = |path: &str| cli.run(&["echo", "imu", "--history", "-n1", "--field", path]);
     assert_eq!(field("angular_velocity.z").code(0).out, "0.1\n");
     assert_eq!(field("orientation_covariance[8]").code(0).out, "0.0\n");
-    assert!(field("stamp").code(0).out.ends_with("sec: 7\nnanosec: 0\n"));
+    assert!(field("header.stamp").code(0).out.ends_with("sec: 7\nnanosec: 0\n"));
     let wrong = field("angular_velocity.q").code(2);
     assert!(wrong.err.contains("geometry_msgs/Vector3 has x, y, z"), "{wrong:?}");
-    let json = cli.run(&["echo", "imu", "--history", "-n1", "--field", "stamp.sec", "--json"]).code(0).json();
+    let json = cli.run(&["echo", "imu", "--history", "-n1", "--field", "header.stamp.sec", "--json"]).code(0).json();
     assert_eq!(json["data"], 7);
 }
 
@@ -257,7 +274,7 @@ fn what_is_published_is_what_a_program_receives() {
     cli.run(&["pub", "imu", "--type", "conduit_msgs/msg/Imu", IMU]).code(0);
     let mut imu = cli.domain.subscriber_of::<Imu>().start(Start::Oldest).open("imu").unwrap();
     let sample = imu.recv().unwrap();
-    assert_eq!((sample.angular_velocity.z, sample.stamp.sec), (0.1, 7));
+    assert_eq!((sample.angular_velocity.z, sample.header.stamp.sec), (0.1, 7));
     assert!(sample.timestamp().is_some());
     cli.run(&["pub", "v", "--type", "vector3", r#"{"x": 1.5}"#]).code(0);
     let mut vector: Subscriber<Vector3> = cli.domain.subscriber_of().start(Start::Oldest).open("v").unwrap();
@@ -332,12 +349,7 @@ fn pub_says_what_is_wrong_with_a_message() {
         let ended = cli.run_with(&[&["pub"], args].concat(), input).code(code);
         assert!(ended.err.contains(reason), "{args:?}: {ended:?}");
     };
-    fails(
-        &["t", "{}", "--type", "lidar"],
-        "",
-        2,
-        "no type `lidar` is known: bytes, hex, json, time, vector3, quaternion, imu",
-    );
+    fails(&["t", "{}", "--type", "lidar"], "", 2, "no type `lidar` is known: bytes, hex, json, cbor, time, ");
     fails(&["t", "{", "--type", "imu"], "", 2, "no JSON");
     fails(&["t", "{", "--type", "json"], "", 2, "the message is no JSON");
     fails(&["t", "xyz", "--type", "hex"], "", 2, "pairs of hex digits");

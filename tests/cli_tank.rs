@@ -5,7 +5,8 @@ mod cli;
 mod support;
 
 use cli::Cli;
-use conduit::topic::{Imu, Overflow};
+use conduit::msgs::Imu;
+use conduit::topic::Overflow;
 use serde_json::json;
 use support::{Directory, PATIENCE};
 

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cli::{Cli, Running};
-use conduit::topic::{Imu, Overflow};
+use conduit::msgs::Imu;
+use conduit::topic::Overflow;
 use serde_json::{Value, json};
 
 /// Topics with a live publisher each.
@@ -167,7 +168,7 @@ fn info_shows_geometry_type_publisher_and_subscribers() {
     let process = std::process::id().to_string();
     for part in [
         "type          conduit_msgs/msg/Imu (cdr, schema in ros2msg, ",
-        "slots         frames: messages of up to 304 B, read in place",
+        "slots         frames: messages of up to 344 B, read in place",
         "20 messages in 64 slots, lossless: the publisher is refused",
         "timestamps    clock",
         "published     3 messages",

@@ -8,7 +8,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use conduit::topic::{self, Overflow, Vector3};
+use conduit::msgs::Vector3;
+use conduit::topic::{self, Overflow};
 use support::{Domain, KINDS, LEN, PATIENCE, Stream, drain, eventually, in_time, is_asleep, message, thread_id};
 
 #[test]

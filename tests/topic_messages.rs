@@ -6,7 +6,8 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conduit::topic::{self, Imu, Overflow, SlotKind, Start, Timestamps, Vector3, WriterState};
+use conduit::msgs::{Imu, Vector3};
+use conduit::topic::{self, Overflow, SlotKind, Start, Timestamps, WriterState};
 use conduit::{Error, Publisher, Subscriber};
 use support::{Domain, KINDS, LEN, Noise, PATIENCE, Stream, drain, fill, in_time, message, number, publish, rounds};
 

@@ -8,7 +8,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use conduit::topic::{self, Imu, Overflow, PublisherOptions, Schema, SlotKind, Start, Timestamps};
+use conduit::msgs::Imu;
+use conduit::topic::{self, Overflow, PublisherOptions, Schema, SlotKind, Start, Timestamps};
 use conduit::{Error, Publisher, Subscriber};
 use support::{
     Domain, KINDS, LEN, Left, PATIENCE, Process, Right, Stream, eventually, fill, hear, hold, publish, receive,

@@ -3,6 +3,7 @@
 mod fork;
 pub(crate) mod futex;
 mod lock;
+pub mod msgs;
 pub mod node;
 mod shm;
 pub mod sync;

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conduit::topic::{self, Overflow, PublisherOptions, SlotKind, SubscriberOptions};
-use conduit::{Message, Publisher, Subscriber};
+use conduit::topic::{self, Overflow, Payload, PublisherOptions, SlotKind, SubscriberOptions};
+use conduit::{Publisher, Subscriber};
 
 conduit::message! {
     /// Same size as the next, another name.
@@ -78,7 +78,7 @@ impl Domain {
         Publisher::<[u8]>::options().domain(&self.0)
     }
 
-    pub fn publisher<T: Message>(&self) -> PublisherOptions<T> {
+    pub fn publisher<T: Payload + ?Sized>(&self) -> PublisherOptions<T> {
         Publisher::<T>::options().domain(&self.0)
     }
 
@@ -91,7 +91,7 @@ impl Domain {
         Subscriber::<[u8]>::options().domain(&self.0)
     }
 
-    pub fn subscriber_of<T: Message>(&self) -> SubscriberOptions<T> {
+    pub fn subscriber_of<T: Payload + ?Sized>(&self) -> SubscriberOptions<T> {
         Subscriber::<T>::options().domain(&self.0)
     }
 

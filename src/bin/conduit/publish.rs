@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use conduit::msgs;
 use conduit::topic::decode::Format;
 use conduit::topic::{
-    Geometry, Imu, MAX_READERS, Overflow, Payload, PublisherOptions, Quaternion, Schema, SlotKind, Time, Timestamps,
-    TopicInfo, Vector3, inspect,
+    Geometry, MAX_READERS, Overflow, PublisherOptions, Schema, SlotKind, Timestamps, TopicInfo, inspect,
 };
 use conduit::{Error, Publisher};
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ impl Args {
 }
 
 fn type_candidates() -> Vec<clap_complete::CompletionCandidate> {
-    let others = ["bytes", "hex", "json"].into_iter().map(String::from);
+    let others = ["bytes", "hex", "json", "cbor"].into_iter().map(String::from);
     others.chain(known_types().into_iter().map(|(name, _)| name)).map(clap_complete::CompletionCandidate::new).collect()
 }
 
@@ -103,20 +103,17 @@ enum Kind {
     Bytes,
     Hex,
     Json(Schema),
+    /// Told as JSON.
+    Cbor(Schema),
     Plain(Box<Format>, Schema),
 }
 
 /// The message types that come with the crate, by their short names.
 fn known_types() -> Vec<(String, Schema)> {
-    [
-        <Time as Payload>::schema(),
-        <Vector3 as Payload>::schema(),
-        <Quaternion as Payload>::schema(),
-        <Imu as Payload>::schema(),
-    ]
-    .into_iter()
-    .map(|schema| (schema.name.rsplit('/').next().unwrap_or_default().to_lowercase(), schema))
-    .collect()
+    msgs::schemas()
+        .into_iter()
+        .map(|schema| (schema.name.rsplit('/').next().unwrap_or_default().to_lowercase(), schema))
+        .collect()
 }
 
 impl Kind {
@@ -125,6 +122,7 @@ impl Kind {
         let Some(asked) = asked else {
             return match there {
                 Some(schema) if schema.message_encoding == "json" => Ok(Kind::Json(schema.clone())),
+                Some(schema) if schema.message_encoding == "cbor" => Ok(Kind::Cbor(schema.clone())),
                 Some(schema) if schema.message_encoding == "cdr" => {
                     Self::plain(schema).map_err(|failure| match failure {
                         Failure::Usage(reason) => Failure::Usage(format!("{reason} (--type bytes publishes bytes)")),
@@ -138,6 +136,7 @@ impl Kind {
             "bytes" => return Ok(Kind::Bytes),
             "hex" => return Ok(Kind::Hex),
             "json" => return Ok(Kind::Json(Schema { message_encoding: "json".into(), ..Schema::opaque() })),
+            "cbor" => return Ok(Kind::Cbor(Schema { message_encoding: "cbor".into(), ..Schema::opaque() })),
             _ => {}
         }
         if let Some(schema) = there.filter(|schema| schema.name == asked) {
@@ -149,7 +148,10 @@ impl Kind {
             Some((_, schema)) => Self::plain(schema),
             None => {
                 let names: Vec<_> = known.iter().map(|(name, _)| name.as_str()).collect();
-                Err(Failure::Usage(format!("no type `{asked}` is known: bytes, hex, json, {} are", names.join(", "))))
+                Err(Failure::Usage(format!(
+                    "no type `{asked}` is known: bytes, hex, json, cbor, {} are",
+                    names.join(", ")
+                )))
             }
         }
     }
@@ -161,20 +163,26 @@ impl Kind {
     fn schema(&self) -> Schema {
         match self {
             Kind::Bytes | Kind::Hex => Schema::opaque(),
-            Kind::Json(schema) | Kind::Plain(_, schema) => schema.clone(),
+            Kind::Json(schema) | Kind::Cbor(schema) | Kind::Plain(_, schema) => schema.clone(),
         }
     }
 
     fn encode(&self, text: &[u8]) -> Result<Vec<u8>> {
+        let as_json = || -> Result<Value> {
+            let value = serde_json::from_slice(text);
+            value.map_err(|error| Failure::Usage(format!("the message is no JSON: {error}")))
+        };
         let as_text = || std::str::from_utf8(text).map_err(|_| Failure::Usage("the message is no UTF-8 text".into()));
         match self {
             Kind::Bytes => Ok(text.to_vec()),
             Kind::Hex => hex(as_text()?),
             Kind::Plain(format, _) => Ok(format.encode(as_text()?)?),
-            Kind::Json(_) => {
-                let value: std::result::Result<Value, _> = serde_json::from_slice(text);
-                let value = value.map_err(|error| Failure::Usage(format!("the message is no JSON: {error}")))?;
-                Ok(value.to_string().into_bytes())
+            Kind::Json(_) => Ok(as_json()?.to_string().into_bytes()),
+            Kind::Cbor(_) => {
+                let mut bytes = Vec::new();
+                let written = ciborium::into_writer(&as_json()?, &mut bytes);
+                written.map_err(|error| Failure::Failed(format!("cannot write the message as CBOR: {error}")))?;
+                Ok(bytes)
             }
         }
     }

@@ -3,7 +3,7 @@
 //! ```
 //! use std::time::Duration;
 //! use conduit::Node;
-//! use conduit::topic::{Imu, Vector3};
+//! use conduit::msgs::{Imu, Vector3};
 //!
 //! # let domain = format!("doc-node-{}", std::process::id());
 //! # let mut imus = conduit::Publisher::<Imu>::options().domain(&domain).open("imu")?;

@@ -82,6 +82,8 @@ enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Number {
     Bool,
+    /// As `U8`, but that an array of it is text.
+    Char,
     U8,
     I8,
     U16,
@@ -97,7 +99,7 @@ enum Number {
 impl Number {
     fn size(self) -> usize {
         match self {
-            Number::Bool | Number::U8 | Number::I8 => 1,
+            Number::Bool | Number::Char | Number::U8 | Number::I8 => 1,
             Number::U16 | Number::I16 => 2,
             Number::U32 | Number::I32 | Number::F32 => 4,
             Number::U64 | Number::I64 | Number::F64 => 8,
@@ -126,6 +128,8 @@ pub enum Value<'a> {
     Float32(f32),
     /// A `float64`.
     Float64(f64),
+    /// An array of `char` that is text in UTF-8, without the zeros behind it. What is none is an array.
+    Text(&'a str),
     /// An array.
     Array(Array<'a>),
     /// A struct.
@@ -312,7 +316,7 @@ impl Format {
 
     /// The bytes of the message that a JSON object describes. Fields that it leaves out are zero; fields that the type
     /// does not have, numbers that don't fit and arrays of another length are errors. Floats may be the strings `"NaN"`,
-    /// `"Infinity"` and `"-Infinity"`.
+    /// `"Infinity"` and `"-Infinity"`, and an array of `char` a string that fits.
     ///
     /// # Errors
     ///
@@ -353,11 +357,23 @@ impl Format {
     /// `bytes` has the length of `shape`, which is one of this format.
     fn value<'a>(&'a self, shape: Shape, bytes: &'a [u8]) -> Value<'a> {
         match shape {
-            Shape { kind, count: Some(_) } => Value::Array(Array { format: self, kind, bytes }),
+            Shape { kind, count: Some(_) } => {
+                let text = (kind == Kind::Number(Number::Char)).then(|| as_text(bytes)).flatten();
+                text.map_or(Value::Array(Array { format: self, kind, bytes }), Value::Text)
+            }
             Shape { kind: Kind::Struct(index), count: None } => Value::Struct(Struct { format: self, index, bytes }),
             Shape { kind: Kind::Number(number), count: None } => number_of(number, bytes),
         }
     }
+}
+
+/// Text with nothing but zeros behind it.
+fn as_text(bytes: &[u8]) -> Option<&str> {
+    let (text, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+    if rest.iter().any(|byte| *byte != 0) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()
 }
 
 fn number_of<'a>(number: Number, bytes: &[u8]) -> Value<'a> {
@@ -368,7 +384,7 @@ fn number_of<'a>(number: Number, bytes: &[u8]) -> Value<'a> {
     }
     match number {
         Number::Bool => Value::Bool(read!(u8) != 0),
-        Number::U8 => Value::Unsigned(read!(u8).into()),
+        Number::Char | Number::U8 => Value::Unsigned(read!(u8).into()),
         Number::U16 => Value::Unsigned(read!(u16).into()),
         Number::U32 => Value::Unsigned(read!(u32).into()),
         Number::U64 => Value::Unsigned(read!(u64)),
@@ -443,6 +459,17 @@ impl fmt::Display for Value<'_> {
             Value::Float64(value) if value.is_finite() => write!(f, "{value:?}"),
             Value::Float32(value) => write!(f, "\"{}\"", name_of(f64::from(*value))),
             Value::Float64(value) => write!(f, "\"{}\"", name_of(*value)),
+            Value::Text(text) => {
+                f.write_str("\"")?;
+                for c in text.chars() {
+                    match c {
+                        '"' | '\\' => write!(f, "\\{c}")?,
+                        '\0'..='\x1f' => write!(f, "\\u{:04x}", u32::from(c))?,
+                        c => write!(f, "{c}")?,
+                    }
+                }
+                f.write_str("\"")
+            }
             Value::Array(array) => {
                 for (at, value) in array.iter().enumerate() {
                     write!(f, "{}{value}", if at == 0 { '[' } else { ',' })?;

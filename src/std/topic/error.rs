@@ -174,6 +174,14 @@ pub enum Error {
         /// The longest that fits.
         max: usize,
     },
+    /// The value cannot be written in the topic's encoding.
+    #[error("topic {topic}: the message cannot be serialised: {reason}")]
+    Unserializable {
+        /// The topic.
+        topic: String,
+        /// Why not.
+        reason: String,
+    },
     /// The message's length is not the one that every message of the topic has.
     #[error("a message of {len} bytes on topic {topic}, whose Words slots hold exactly {expected}")]
     WrongLength {

@@ -29,7 +29,7 @@ pub unsafe trait Message: Plain {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a message",
     label = "not a fixed-width number, another `message!`, or an array of either",
-    note = "use `u8` for a `bool`, `u32` for a `char`, `u64` or `u32` for a `usize`, and `[u8; N]` for text; for an array of arrays, one long array"
+    note = "use `conduit::msgs::Bool` for a `bool`, `Text<N>` for a `String`, `Bytes<N>` for a `Vec<u8>`, `u32` for a `char`, and `u64` or `u32` for a `usize`; for an array of arrays, one long array"
 )]
 pub trait Field: Plain {
     /// What the offset of such a field must be a multiple of, by XCDR1's table: not the target's `align_of`, which for
@@ -103,7 +103,7 @@ impl<const N: usize> Inline for [u64; N] {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Aligned<T>(pub(super) T);
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Room {}
     impl<const N: usize> Room for [u64; N] {}
 
@@ -119,9 +119,17 @@ pub trait Payload: sealed::Sealed + Send + Sync + 'static {
     /// The one length that every message has, if there is one.
     #[doc(hidden)]
     const LEN: Option<usize>;
+    /// Whether more is known of the messages than their bytes.
+    #[doc(hidden)]
+    const IS_TYPED: bool;
     /// How the messages are to be read.
     #[doc(hidden)]
     fn schema() -> Schema;
+    /// Whether the messages of a topic that says this of itself are of this type.
+    #[doc(hidden)]
+    fn accepts(found: &Schema) -> bool {
+        *found == Self::schema()
+    }
     /// The message that stands at `data`.
     ///
     /// # Safety
@@ -135,6 +143,7 @@ pub trait Payload: sealed::Sealed + Send + Sync + 'static {
 impl<T: Message> Payload for T {
     type Inline = T::Inline;
     const LEN: Option<usize> = Some(size_of::<T>());
+    const IS_TYPED: bool = true;
 
     fn schema() -> Schema {
         let mut builder = SchemaBuilder::default();
@@ -158,9 +167,14 @@ impl Payload for [u8] {
     // A line; longer copies go to the heap, so that samples stay small enough to be moved around.
     type Inline = [u64; 8];
     const LEN: Option<usize> = None;
+    const IS_TYPED: bool = false;
 
     fn schema() -> Schema {
         Schema::opaque()
+    }
+
+    fn accepts(_: &Schema) -> bool {
+        true
     }
 
     #[inline(always)]
@@ -169,6 +183,10 @@ impl Payload for [u8] {
         unsafe { std::slice::from_raw_parts(data, len) }
     }
 }
+
+/// A payload whose messages differ in length: bytes, and what is serialised.
+pub trait Varying: Payload {}
+impl Varying for [u8] {}
 
 /// The bytes of a message.
 #[inline(always)]
@@ -233,8 +251,9 @@ pub const fn is_aligned(offset: usize, align: usize) -> bool {
 /// assert_eq!(joint, Joint { position: 0.5, effort: 0.0, id: 3, pad: [0; 2] });
 /// ```
 ///
-/// The name has the form `package/msg/Type`. Fields are fixed-width numbers, other messages, and arrays of either;
-/// pointers, `usize`, `bool`, `char` and 128-bit integers are refused at compile time. So is implicit padding: each number
+/// The name has the form `package/msg/Type`. Fields are fixed-width numbers, other messages, arrays of either, and
+/// [`Text`](crate::msgs::Text), [`Bytes`](crate::msgs::Bytes) and [`Bool`](crate::msgs::Bool); pointers, `usize`, `bool`, `char` and
+/// 128-bit integers are refused at compile time. So is implicit padding: each number
 /// stands at a multiple of its own size, each message at a multiple of 8, and the struct is a multiple of 8 bytes long.
 /// Padding must be named as a field, because the schema names every byte, which is what makes the struct in memory a CDR
 /// message as it stands.
@@ -318,84 +337,18 @@ macro_rules! message {
     )+};
 }
 
-message! {
-    /// A point in time.
-    #[derive(PartialEq, Eq)]
-    pub struct Time: "builtin_interfaces/msg/Time" {
-        /// Seconds.
-        pub sec: i32,
-        /// Nanoseconds within the second.
-        pub nanosec: u32,
-    }
-
-    /// A vector in space.
-    #[derive(PartialEq)]
-    pub struct Vector3: "geometry_msgs/msg/Vector3" {
-        #[allow(missing_docs)]
-        pub x: f64,
-        #[allow(missing_docs)]
-        pub y: f64,
-        #[allow(missing_docs)]
-        pub z: f64,
-    }
-
-    /// An orientation in space.
-    #[derive(PartialEq)]
-    pub struct Quaternion: "geometry_msgs/msg/Quaternion" {
-        #[allow(missing_docs)]
-        pub x: f64,
-        #[allow(missing_docs)]
-        pub y: f64,
-        #[allow(missing_docs)]
-        pub z: f64,
-        #[allow(missing_docs)]
-        pub w: f64,
-    }
-
-    /// What an inertial measurement unit measures. Covariances are row-major 3x3 matrices about x, y and z; all zeros
-    /// means unknown, -1 in the first element that the unit does not measure this.
-    #[derive(PartialEq)]
-    pub struct Imu: "conduit_msgs/msg/Imu" {
-        /// When it was measured.
-        pub stamp: Time,
-        /// Orientation.
-        pub orientation: Quaternion,
-        /// Covariance of the orientation, rad^2.
-        pub orientation_covariance: [f64; 9],
-        /// Angular velocity, rad/s.
-        pub angular_velocity: Vector3,
-        /// Covariance of the angular velocity, (rad/s)^2.
-        pub angular_velocity_covariance: [f64; 9],
-        /// Linear acceleration, m/s^2.
-        pub linear_acceleration: Vector3,
-        /// Covariance of the linear acceleration, (m/s^2)^2.
-        pub linear_acceleration_covariance: [f64; 9],
-    }
-}
-
-impl From<[f64; 3]> for Vector3 {
-    fn from([x, y, z]: [f64; 3]) -> Self {
-        Vector3 { x, y, z }
-    }
-}
-
-impl From<[f64; 4]> for Quaternion {
-    fn from([x, y, z, w]: [f64; 4]) -> Self {
-        Quaternion { x, y, z, w }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msgs::{Imu, Vector3};
 
     #[test]
     fn a_schema_defines_each_type_once_and_the_message_first() {
         let schema = Imu::schema();
         let text = String::from_utf8(schema.data.clone()).unwrap();
-        assert!(text.starts_with("builtin_interfaces/Time stamp\ngeometry_msgs/Quaternion orientation\n"), "{text}");
+        assert!(text.starts_with("conduit_msgs/Header header\ngeometry_msgs/Quaternion orientation\n"), "{text}");
         assert_eq!(text.matches("MSG: geometry_msgs/Vector3\n").count(), 1);
-        assert_eq!(text.matches(&"=".repeat(80)).count(), 3);
+        assert_eq!(text.matches(&"=".repeat(80)).count(), 4);
         assert!(text.contains("float64[9] linear_acceleration_covariance\n"));
         assert_eq!(schema.hash(), Imu::schema().hash());
         assert_ne!(schema.hash(), Vector3::schema().hash());

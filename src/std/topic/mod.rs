@@ -5,7 +5,7 @@
 //! cleaned up when they die.
 //!
 //! ```
-//! use conduit::topic::Imu;
+//! use conduit::msgs::Imu;
 //! use conduit::{Publisher, Subscriber};
 //!
 //! # let domain = format!("doc-{}", std::process::id());
@@ -28,14 +28,14 @@
 //! | receive in async code, or in an epoll loop | [`AsyncSubscriber`], [`PollSubscriber`] |
 //! | look without taking part | [`Observer`], [`list`], [`inspect`] |
 //! | read messages by the schema of their topic | [`decode`] |
-//! | declare a message type | [`message!`](crate::message) |
+//! | declare a message type, or use one that comes with the crate | [`message!`](crate::message), [`msgs`](crate::msgs) |
 
 mod clock;
 pub mod decode;
 mod error;
 mod hold;
 mod layout;
-mod message;
+pub(crate) mod message;
 mod multi_wait;
 mod name;
 mod observer;
@@ -58,7 +58,7 @@ pub(crate) use self::watch::News;
 pub use error::{Error, Result};
 pub(crate) use error::{PIN, PRIORITY};
 pub use layout::{Geometry, Overflow, SlotKind, Timestamps};
-pub use message::{Element, Field, Imu, Inline, Message, Payload, Quaternion, Time, Vector3, inline_words};
+pub use message::{Element, Field, Inline, Message, Payload, Varying, inline_words};
 #[doc(hidden)]
 pub use message::{is_aligned, is_type_name, zeroed};
 pub use name::{MAX_DOMAIN, MAX_TOPIC};

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::layout::{Geometry, Overflow, SlotKind, Timestamps};
-use super::message::MAX_INLINE;
+use super::message::{MAX_INLINE, Varying};
 use super::name::Name;
 use super::schema::{MAX_ENCODING, MAX_NAME, MAX_SCHEMA, Schema};
 use super::{Error, Payload, Publisher, Start, Subscriber};
@@ -178,6 +178,9 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
                 format!("Words slots take messages of up to {MAX_INLINE} bytes, not {}", self.max_len),
             );
         }
+        if slots == SlotKind::Words && T::IS_TYPED && T::LEN.is_none() {
+            return invalid("slots", "messages in Words slots have one length, those of this type have any".into());
+        }
         if !(1..=64).contains(&self.subscribers) {
             return invalid("subscribers", format!("{}: a topic has 1 to 64", self.subscribers));
         }
@@ -194,9 +197,9 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
         let geometry = Geometry {
             slots,
             overflow: self.overflow,
-            timestamps: self.timestamps.unwrap_or(match T::LEN {
-                Some(_) => Timestamps::Clock,
-                None => Timestamps::None,
+            timestamps: self.timestamps.unwrap_or(match T::IS_TYPED {
+                true => Timestamps::Clock,
+                false => Timestamps::None,
             }),
             depth: self.depth,
             capacity: 0,
@@ -219,13 +222,15 @@ impl<T: Payload + ?Sized> PublisherOptions<T> {
     }
 }
 
-impl PublisherOptions<[u8]> {
+impl<T: Varying + ?Sized> PublisherOptions<T> {
     /// The longest message, in bytes. Default 4096.
     pub fn max_len(mut self, bytes: usize) -> Self {
         self.max_len = bytes;
         self
     }
+}
 
+impl PublisherOptions<[u8]> {
     /// How the bytes are to be read. Default: [`Schema::opaque`].
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schema = Some(schema);

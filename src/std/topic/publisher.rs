@@ -50,6 +50,18 @@ impl<T: Payload + ?Sized> Publisher<T> {
         Ok(Publisher { end: WritingEnd::new(region), payload: PhantomData })
     }
 
+    /// The next slot, whatever is to be written there.
+    #[inline]
+    pub(crate) fn loan_bytes(&mut self, len: usize) -> Result<Loan<'_, [u8]>, Error> {
+        let data = self.end.claim(len, Patience::OfTopic)?;
+        Ok(Loan { end: &mut self.end, data, len, payload: PhantomData })
+    }
+
+    /// The topic's name, as errors tell it.
+    pub(crate) fn topic(&self) -> String {
+        self.end.region.name.to_string()
+    }
+
     /// What was decided when the topic was created.
     pub fn geometry(&self) -> &Geometry {
         self.end.region.geometry()
@@ -243,8 +255,7 @@ impl Publisher<[u8]> {
     /// As [`publish`](Publisher::publish).
     #[inline]
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_, [u8]>, Error> {
-        let data = self.end.claim(len, Patience::OfTopic)?;
-        Ok(Loan { end: &mut self.end, data, len, payload: PhantomData })
+        self.loan_bytes(len)
     }
 }
 

@@ -1,5 +1,6 @@
 //! How to read a topic's messages, as its header says it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Longest schema, in bytes.
@@ -88,12 +89,13 @@ impl Fnv {
 /// Collects the definition of a message type and of the types in its fields, in the `ros2msg` format.
 #[derive(Debug, Default)]
 pub struct SchemaBuilder {
-    definitions: Vec<(&'static str, String)>,
+    definitions: Vec<(Cow<'static, str>, String)>,
 }
 
 impl SchemaBuilder {
     /// Adds the definition of type `name` if it is not there yet; `fields` writes its lines.
-    pub fn define(&mut self, name: &'static str, fields: impl FnOnce(&mut Self) -> String) {
+    pub fn define(&mut self, name: impl Into<Cow<'static, str>>, fields: impl FnOnce(&mut Self) -> String) {
+        let name = name.into();
         if self.definitions.iter().any(|(known, _)| *known == name) {
             return;
         }

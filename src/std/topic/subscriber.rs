@@ -601,20 +601,20 @@ fn find(name: &Name, any_owner: bool, known: Option<&Region>) -> Result<Option<R
 }
 
 fn check_type<T: Payload + ?Sized>(region: &Region) -> Result<(), Error> {
-    let Some(len) = T::LEN else { return Ok(()) };
-    let expected = T::schema();
-    if region.parsed.schema_hash == expected.hash() && region.schema == expected {
-        if region.geometry().max_len == len as u64 {
-            return Ok(());
-        }
-        let reason = format!("its messages have {} bytes, the type has {len}", region.geometry().max_len);
-        return Err(Error::Corrupt { path: region.name.path().to_string_lossy().into_owned(), reason });
+    if !T::accepts(&region.schema) {
+        return Err(Error::SchemaMismatch {
+            topic: region.name.to_string(),
+            expected: Box::new(T::schema()),
+            found: Box::new(region.schema.clone()),
+        });
     }
-    Err(Error::SchemaMismatch {
-        topic: region.name.to_string(),
-        expected: Box::new(expected),
-        found: Box::new(region.schema.clone()),
-    })
+    match T::LEN {
+        Some(len) if region.geometry().max_len != len as u64 => {
+            let reason = format!("its messages have {} bytes, the type has {len}", region.geometry().max_len);
+            Err(Error::Corrupt { path: region.name.path().to_string_lossy().into_owned(), reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Takes a place among the subscribers of a region whose messages all have length `len`, if there is one.

@@ -256,7 +256,7 @@ proptest! {
         let Err(Error::Unwritten { messages, .. }) = writer.finish() else { panic!("there is no room for messages") };
         let (is_complete, found) = read(disk.bytes.borrow().clone()).unwrap();
         prop_assert!(is_complete);
-        prop_assert_eq!(found.len() as u64 + messages, taken.into());
+        prop_assert_eq!(found.len() as u64 + messages, u64::from(taken));
     }
 }
 
@@ -321,6 +321,6 @@ fn a_file_on_a_disk_that_others_have_filled_gets_its_end() {
         let (is_complete, found) = read(std::fs::read(&path).unwrap()).unwrap();
         assert!(is_complete);
         assert!(found.len() > 1000);
-        assert_eq!(found.len() as u64 + messages, taken.into());
+        assert_eq!(found.len() as u64 + messages, u64::from(taken));
     });
 }

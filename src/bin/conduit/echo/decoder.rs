@@ -25,7 +25,8 @@ pub struct Decoder {
 
 enum How {
     Plain(Box<Format>, Option<Field>),
-    Json(Option<String>),
+    /// Something that describes itself, and how to make JSON of it.
+    Itself(fn(&[u8]) -> Option<Value>, Option<String>),
     /// Perhaps it is text.
     Bytes,
     Opaque,
@@ -35,7 +36,8 @@ impl Decoder {
     pub fn new(schema: &Schema, field: Option<&str>, shown: Shown) -> Result<Self> {
         let how = match schema.message_encoding.as_str() {
             _ if matches!(shown, Shown::Hex | Shown::Raw) => How::Opaque,
-            "json" => How::Json(field.map(Into::into)),
+            "json" => How::Itself(|bytes| serde_json::from_slice(bytes).ok(), field.map(Into::into)),
+            "cbor" => How::Itself(from_cbor, field.map(Into::into)),
             _ => match (Format::of(schema), field) {
                 (Ok(format), field) => {
                     let field = field.map(|path| format.field(path)).transpose()?;
@@ -68,13 +70,10 @@ impl Decoder {
                 };
                 value.ok().map(to_json)
             }
-            How::Json(field) => {
-                let value: Option<Value> = serde_json::from_slice(bytes).ok();
-                value.map(|value| match field {
-                    Some(path) => lookup(&value, path).cloned().unwrap_or_default(),
-                    None => value,
-                })
-            }
+            How::Itself(read, field) => read(bytes).map(|value| match field {
+                Some(path) => lookup(&value, path).cloned().unwrap_or_default(),
+                None => value,
+            }),
             How::Bytes => return as_text(bytes).map_or(Body::Opaque, Body::Text),
             How::Opaque => None,
         };
@@ -89,6 +88,42 @@ fn as_text(bytes: &[u8]) -> Option<String> {
     is_printable.then(|| text.into())
 }
 
+/// CBOR as JSON: bytes as hex, keys that are no text by their text in JSON, tags left out.
+fn from_cbor(mut bytes: &[u8]) -> Option<Value> {
+    use ciborium::Value as Cbor;
+
+    fn to_json(value: Cbor) -> Value {
+        match value {
+            Cbor::Bool(value) => value.into(),
+            Cbor::Integer(value) => {
+                let value = i128::from(value);
+                i64::try_from(value)
+                    .map(Value::from)
+                    .or(u64::try_from(value).map(Value::from))
+                    .unwrap_or_else(|_| value.to_string().into())
+            }
+            Cbor::Float(value) if value.is_nan() => "NaN".into(),
+            Cbor::Float(value) if value.is_infinite() => if value > 0.0 { "Infinity" } else { "-Infinity" }.into(),
+            Cbor::Float(value) => value.into(),
+            Cbor::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+            Cbor::Text(text) => text.into(),
+            Cbor::Tag(_, value) => to_json(*value),
+            Cbor::Array(elements) => elements.into_iter().map(to_json).collect(),
+            Cbor::Map(entries) => {
+                let entries = entries.into_iter().map(|(key, value)| match to_json(key) {
+                    Value::String(key) => (key, to_json(value)),
+                    key => (key.to_string(), to_json(value)),
+                });
+                Value::Object(entries.collect())
+            }
+            _ => Value::Null,
+        }
+    }
+
+    let value = ciborium::from_reader(&mut bytes).ok()?;
+    bytes.is_empty().then(|| to_json(value))
+}
+
 fn to_json(value: decode::Value<'_>) -> Value {
     match value {
         decode::Value::Bool(value) => value.into(),
@@ -98,6 +133,7 @@ fn to_json(value: decode::Value<'_>) -> Value {
         decode::Value::Float32(_) | decode::Value::Float64(_) => {
             serde_json::from_str(&value.to_string()).unwrap_or_default()
         }
+        decode::Value::Text(text) => text.into(),
         decode::Value::Array(array) => array.iter().map(to_json).collect(),
         decode::Value::Struct(fields) => {
             let fields = fields.fields().map(|(name, value)| (name.into(), to_json(value)));
@@ -143,6 +179,18 @@ mod tests {
         for bytes in [&b"\x1b[2J"[..], b"a\0b", b"\xff", b"\x7f", "\u{9b}2J".as_bytes(), b"\r"] {
             assert_eq!(as_text(bytes), None, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn cbor_is_shown_as_the_json_that_comes_closest() {
+        // {"a": [1, -2, h'00ff', 1.5, null], 3: NaN, "t": 0("x")}, after RFC 8949.
+        let bytes = b"\xa3\x61a\x85\x01\x21\x42\x00\xff\xf9\x3e\x00\xf6\x03\xf9\x7e\x00\x61t\xc0\x61x";
+        let value = from_cbor(bytes).unwrap();
+        assert_eq!(value.to_string(), r#"{"a":[1,-2,"00ff",1.5,null],"3":"NaN","t":"x"}"#);
+        for len in 0..bytes.len() {
+            assert_eq!(from_cbor(&bytes[..len]), None, "{len}");
+        }
+        assert_eq!(from_cbor(b"\x01\x02"), None, "more follows");
     }
 
     #[test]

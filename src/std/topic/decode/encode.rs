@@ -27,6 +27,16 @@ pub(super) fn encode(format: &Format, json: &str) -> Result<Vec<u8>, FormatError
 fn put(format: &Format, shape: Shape, json: &Json<'_>, bytes: &mut [u8], path: &mut String) -> Result<(), FormatError> {
     let here = path.len();
     match (shape, json) {
+        (Shape { kind: Kind::Number(Number::Char), count: Some(count) }, Json::String(text)) => {
+            if text.contains('\0') {
+                return Err(wrong(path, "a text with a NUL would end there".into()));
+            }
+            let room = bytes.get_mut(..text.len()).ok_or_else(|| {
+                wrong(path, format!("a text of at most {count} bytes is expected, not of {}", text.len()))
+            })?;
+            room.copy_from_slice(text.as_bytes());
+            Ok(())
+        }
         (Shape { kind, count: Some(count) }, Json::Array(elements)) => {
             if elements.len() != count {
                 return Err(wrong(path, format!("{count} elements are expected, not {}", elements.len())));
@@ -107,7 +117,7 @@ fn put_number(number: Number, json: &Json<'_>, bytes: &mut [u8], path: &str) -> 
             }
             _ => Err(wrong(path, format!("true or false is expected, not {}", describe(json)))),
         },
-        Number::U8 => integer!(u8),
+        Number::Char | Number::U8 => integer!(u8),
         Number::I8 => integer!(i8),
         Number::U16 => integer!(u16),
         Number::I16 => integer!(i16),

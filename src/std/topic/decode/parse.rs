@@ -198,7 +198,8 @@ impl Resolver<'_> {
 fn number(name: &str) -> Option<Number> {
     Some(match name {
         "bool" => Number::Bool,
-        "byte" | "char" | "uint8" => Number::U8,
+        "byte" | "uint8" => Number::U8,
+        "char" => Number::Char,
         "int8" => Number::I8,
         "uint16" => Number::U16,
         "int16" => Number::I16,

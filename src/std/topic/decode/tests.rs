@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::topic::{Imu, Payload};
+use crate::msgs::Imu;
+use crate::topic::Payload;
 
 crate::message! {
     #[derive(PartialEq)]
