@@ -113,6 +113,9 @@ fn unusable(error: &Error) -> String {
 fn details(found: &[Look], context: &Context) -> Result<()> {
     let mut out = Out::new();
     for (at, look) in found.iter().enumerate() {
+        if let (Err(error), 1) = (&look.2, found.len()) {
+            return Err(Failure::Failed(error.to_string()));
+        }
         if context.json {
             out.json(&json_of(look))?;
             continue;
@@ -122,7 +125,6 @@ fn details(found: &[Look], context: &Context) -> Result<()> {
         }
         match &look.2 {
             Ok(info) => print(info, &mut out)?,
-            Err(error) if found.len() == 1 => return Err(Failure::Failed(error.to_string())),
             Err(error) => note(format_args!("{error}")),
         }
     }

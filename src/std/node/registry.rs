@@ -110,7 +110,14 @@ fn is_current(path: &CString, stat: &Stat) -> Result<bool, Errno> {
 fn remove_dead(path: &CString, node: &str) -> Result<(), Error> {
     let Some((file, stat)) = open(path, Access::ReadWrite)? else { return Ok(()) };
     let file = UnsharedFile::new(file);
-    if !lock::try_lock(file.as_fd(), lock::WRITER).map_err(failed("lock", path))? {
+    // Whoever cleans up has the lock for a moment, too, and nothing tells when it lets go.
+    let mut tries = 0;
+    while !lock::try_lock(file.as_fd(), lock::WRITER).map_err(failed("lock", path))? {
+        tries += 1;
+        if tries < 20 {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
         let pid = read(path, file.as_fd(), &stat)
             .ok()
             .and_then(|bytes| Card::parse(&bytes).ok())
@@ -337,7 +344,11 @@ fn clean_one(domain: &str, node: &str, dry_run: bool) -> Result<Option<u64>, Err
     let path = path(domain, node)?;
     let Some((file, stat)) = open(&path, Access::ReadWrite)? else { return Ok(None) };
     let file = UnsharedFile::new(file);
-    let is_free = lock::try_lock(file.as_fd(), lock::WRITER).map_err(failed("lock", &path))?;
+    let is_free = if dry_run {
+        !lock::is_locked(file.as_fd(), lock::WRITER).map_err(failed("inspect", &path))?
+    } else {
+        lock::try_lock(file.as_fd(), lock::WRITER).map_err(failed("lock", &path))?
+    };
     if !is_free || !is_current(&path, &stat).map_err(failed("inspect", &path))? {
         return Ok(None);
     }

@@ -118,12 +118,15 @@ extern "C" fn on_signal(signal: i32) {
         }
         return;
     }
-    // The second time, when the node does not end; or in a forked child, which has no node.
-    // SAFETY: as in `action`; `raise` has the signal wait until this handler returns, and then end the process.
+    // The second time, when the node does not end; in a forked child, which has no node; or so late that the node has ended
+    // and what was done with the signal before is done again.
+    // SAFETY: as in `action`; `raise` has the signal wait until this handler returns.
     unsafe {
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
-        libc::sigaction(signal, &default, std::ptr::null_mut());
+        if action(signal, None).sa_sigaction == handler() {
+            let mut default: libc::sigaction = std::mem::zeroed();
+            default.sa_sigaction = libc::SIG_DFL;
+            libc::sigaction(signal, &default, std::ptr::null_mut());
+        }
         libc::raise(signal);
     }
 }

@@ -169,7 +169,7 @@ impl<'env, T: Payload + ?Sized> Subscription<'env, T> {
         if self.refused.as_ref() != Some(&reason) {
             tracing::error!(
                 target: "conduit::node", node = &*self.account.node, topic = self.account.name,
-                "cannot subscribe until the topic is replaced: {reason}"
+                "cannot subscribe to the topic as it is: {reason}"
             );
         }
         self.account.show_joined(Joined::Refused);

@@ -67,14 +67,19 @@ impl<'env> Worker<'env> {
     }
 
     fn work(&mut self, stopper: &Stopper) -> Result<(), Error> {
-        // As of when the topics that are still to come were last looked for.
+        // As of when the topics that are still to come were last looked for, and when to look again where nobody can tell.
         let mut looked = None;
+        let mut look_again: Option<Deadline> = None;
         loop {
             let ticket = self.waiter.ticket();
-            let is_awaiting = self.subscriptions.iter().any(|subscription| subscription.awaited().is_some());
-            let look = if is_awaiting { watch::start_or_look() } else { None };
-            let changes = is_awaiting.then(|| watch::changes().load(Ordering::Acquire));
-            if changes.is_some() && (changes != looked || look.is_some()) {
+            let awaited = self.awaited();
+            let look = if awaited > 0 { watch::start_or_look() } else { None };
+            let changes = (awaited > 0).then(|| watch::changes().load(Ordering::Acquire));
+            let is_due = look.is_some() && look_again.is_none_or(Deadline::has_passed);
+            if is_due || look.is_none() {
+                look_again = look;
+            }
+            if changes.is_some() && (changes != looked || is_due) {
                 looked = changes;
                 let awaiting = self.subscriptions.iter_mut().filter(|subscription| subscription.awaited().is_some());
                 awaiting.for_each(|subscription| subscription.join());
@@ -83,14 +88,20 @@ impl<'env> Worker<'env> {
             if stopper.is_stopped() {
                 return Ok(());
             }
-            if received {
+            // What has just been refused may have a successor already, of which nobody tells any more.
+            if received || self.awaited() > awaited {
                 continue;
             }
             let tick = self.timers.iter().map(Timer::next).min().map(Deadline::at);
             let places: Vec<Arc<Attachment>> =
                 self.subscriptions.iter().filter_map(|subscription| subscription.place().cloned()).collect();
-            self.waiter.wait(&places, ticket, changes, futex::earlier(look, tick))?;
+            self.waiter.wait(&places, ticket, changes, futex::earlier(look_again, tick))?;
         }
+    }
+
+    /// How many topics are still to come.
+    fn awaited(&self) -> usize {
+        self.subscriptions.iter().filter(|subscription| subscription.awaited().is_some()).count()
     }
 
     /// One turn for each topic; a timer that is due waits for one callback at most. Returns whether there were messages.
