@@ -6,8 +6,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use conduit::tank::{Compression, Error, Query, Recorder, Recording, SyncPolicy, check, recover};
-use conduit::topic::{Overflow, SlotKind};
+use conduit::tank::{Compression, Error, Query, Recorder, Recording, SyncPolicy, Writer, check, recover};
+use conduit::topic::{Overflow, Schema, SlotKind};
 use support::{Directory, Domain, LEN, message, number, rounds};
 
 /// Records two topics into a small file of several chunks.
@@ -163,10 +163,34 @@ fn a_file_that_is_being_written_is_left_to_its_recorder() {
 fn what_a_killed_recorder_lost_is_told_by_the_gaps_in_its_numbers() {
     let domain = Domain::new();
     let directory = Directory::new(&domain);
+    for (is_recording, lost) in [(true, 15), (false, 0)] {
+        let path = directory.file(&format!("run{is_recording}.mcap"));
+        // What a recorder leaves that lost messages and was killed before it could say so.
+        let mut writer = Writer::create(&path, Writer::options().chunk_bytes(1)).unwrap();
+        if is_recording {
+            writer.add_metadata("conduit.recording", &[("part", "0")]);
+        }
+        let topic = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
+        for at in (0..10).chain(25..30) {
+            writer.write(topic, at, u64::from(at), b"x").unwrap();
+        }
+        writer.finish().unwrap();
+        let (end, _) = *chunk_ends(&path).last().unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
+        let recovered = recover(&path).unwrap();
+        // In files of others the numbers mean whatever they mean.
+        assert_eq!((recovered.topics["t"].recorded, recovered.topics["t"].lost), (15, lost));
+        let counts = Recording::open(&path).unwrap().counts().unwrap();
+        assert!(!is_recording || counts == recovered.topics, "{counts:?}");
+    }
+}
+
+#[test]
+fn what_was_left_out_on_purpose_is_no_loss_after_a_kill_either() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
     let path = directory.file("run.mcap");
     let mut publisher = domain.publisher_of(SlotKind::Words, LEN).depth(16).open("t").unwrap();
-    // A recorder that is paused in the middle writes what a recorder that lost messages and was killed would leave, but for
-    // the end.
     let recorder =
         Recorder::options().domain(domain.name()).sync(SyncPolicy::None).chunk_bytes(100).start(&path).unwrap();
     let mut publish = |numbers: std::ops::Range<u64>| {
@@ -182,11 +206,9 @@ fn what_a_killed_recorder_lost_is_told_by_the_gaps_in_its_numbers() {
     recorder.resume();
     publish(25..30);
     let report = recorder.stop();
-    assert_eq!(report.topics["t"].recorded, 15);
-    // Up to the last chunk, so that nothing of what it knew is there.
+    assert_eq!((report.topics["t"].recorded, report.topics["t"].paused), (15, 15));
     let (end, _) = *chunk_ends(&path).last().unwrap();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
-    let recovered = recover(&path).unwrap();
-    assert_eq!((recovered.topics["t"].recorded, recovered.topics["t"].lost), (15, 15));
-    assert_eq!(Recording::open(&path).unwrap().counts().unwrap(), recovered.topics);
+    let counts = recover(&path).unwrap().topics["t"];
+    assert_eq!((counts.recorded, counts.lost, counts.paused), (15, 0, 15));
 }

@@ -100,6 +100,11 @@ impl<S: Storage> FileWriter<S> {
         self.at()
     }
 
+    /// Bytes of the file that are written.
+    pub(crate) fn written(&self) -> u64 {
+        self.len
+    }
+
     /// Bytes that are left on the disk for others to use.
     pub(crate) fn free(&self) -> io::Result<u64> {
         self.storage.free()
@@ -272,8 +277,8 @@ impl<S: Storage> FileWriter<S> {
         bytes.extend_from_slice(&self.summary.end(self.len + held_back as u64, crc, self.options));
         match self.put(&bytes) {
             Ok(()) => {
-                // What was set aside and not used goes back.
-                self.storage.truncate(self.len)?;
+                // What was set aside and not used goes back; where that fails, it stays behind a file that is complete.
+                let _ = self.storage.truncate(self.len);
                 Ok(self.len)
             }
             Err(error) => {

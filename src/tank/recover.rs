@@ -14,6 +14,7 @@ use super::read;
 use super::read::scan::{End, FoundChunk, Scan, Tally};
 use super::read::source::Source;
 use super::read::walk::Stop;
+use super::record::RECORDING;
 use super::storage::DiskFile;
 use super::{Counts, Error, Recording};
 
@@ -110,7 +111,7 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
         topics,
         times: (statistics.messages > 0).then_some((statistics.start_time, statistics.end_time)),
     };
-    let is_own = scan.is_own;
+    let is_own = is_recording(&scan);
     let is_indexed =
         |chunk: &FoundChunk| chunk.is_indexed() || again.is_some() && chunk.index.offset + chunk.index.len == end;
     // Some readers refuse an index of chunks that have no indexes themselves, and go through the data without one: not where
@@ -145,6 +146,11 @@ fn complete(recording: &Recording) -> Result<Recovered, Error> {
     Ok(Recovered { was_complete: true, cut: 0, damaged: 0, topics, times: recording.times() })
 }
 
+/// Whether the numbers of its messages are those of topics.
+fn is_recording(scan: &Scan) -> bool {
+    scan.is_own && scan.summary.metadata.iter().any(|metadata| metadata.name == RECORDING)
+}
+
 /// What is there of each topic, and what is not.
 fn counts(scan: &Scan, known: &BTreeMap<String, Counts>) -> BTreeMap<String, Counts> {
     let mut topics = BTreeMap::<String, Counts>::new();
@@ -156,7 +162,7 @@ fn counts(scan: &Scan, known: &BTreeMap<String, Counts>) -> BTreeMap<String, Cou
         let is_latched = channel.metadata.get("conduit.latched").is_some_and(|latched| latched == "true");
         // Sequences have 32 bits, which may have wrapped around; a publisher that begins again makes them smaller. What others
         // mean by them nobody knows.
-        let is_numbered = scan.is_own && !is_latched;
+        let is_numbered = is_recording(scan) && !is_latched;
         let span =
             sequences.map(|(first, last)| last.wrapping_sub(first)).filter(|span| *span < 1 << 31 && is_numbered);
         counts.lost += span.map_or(0, |span| (u64::from(span) + 1).saturating_sub(messages));

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatvfs};
+use rustix::io::Errno;
 
 use super::Error;
 
@@ -40,8 +41,16 @@ impl DiskFile {
         // Where there are no locks it is only taken for a leftover meanwhile.
         let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
         // Its entry in the directory has to outlive a power failure, too.
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match File::open(directory).and_then(|directory| directory.sync_all()) {
+            Ok(()) => {}
+            // Some file systems have nothing to sync there.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
+            Err(error) => {
+                let _ = std::fs::remove_file(path);
+                return Err(failed(error));
+            }
+        }
         Ok(DiskFile { file: Arc::new(file) })
     }
 
@@ -65,9 +74,12 @@ impl Storage for DiskFile {
     }
 
     fn reserve(&mut self, from: u64, to: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, to.saturating_sub(from)) {
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-            result => Ok(result?),
+        loop {
+            match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, to.saturating_sub(from)) {
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                result => return Ok(result?),
+            }
         }
     }
 

@@ -124,7 +124,8 @@ impl Writer {
         }
         let file = DiskFile::create(path)?;
         let disk = file.file().clone();
-        Ok(Writer { file: ChunkWriter::begin(path, file, options)?, disk, ended: false })
+        let file = ChunkWriter::begin(path, file, options).inspect_err(|_| _ = std::fs::remove_file(path))?;
+        Ok(Writer { file, disk, ended: false })
     }
 
     /// Adds a topic: its name, how its messages are to be read, and what else is to be said about it. Nothing is written
@@ -209,7 +210,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.ended || std::thread::panicking() {
+        if self.ended {
             return;
         }
         if let Err(error) = self.file.finish() {

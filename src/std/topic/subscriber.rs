@@ -151,7 +151,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             if let Some(sample) = self.take_ready() {
                 return Ok(Some(sample));
             }
-            if self.is_idle() || !self.find_out(&mut tries)? {
+            if self.is_idle() || !self.find_out(&mut tries, Follows::Yes)? {
                 return Ok(None);
             }
         }
@@ -204,7 +204,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                 if self.is_idle() {
                     break;
                 }
-                match self.find_out(&mut tries) {
+                match self.find_out(&mut tries, Follows::Yes) {
                     Ok(true) => {}
                     Err(error) if count == 0 => return Err(error),
                     Ok(false) | Err(_) => break,
@@ -230,7 +230,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         while count < limit {
             let received = self.take_batch(limit - count, &mut each);
             count += received;
-            if received == 0 && (self.is_idle() || self.is_over() || !self.find_out(&mut tries)?) {
+            if received == 0 && (self.is_idle() || self.is_over() || !self.find_out(&mut tries, Follows::No)?) {
                 break;
             }
         }
@@ -397,7 +397,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// Finds out why there was no message: whether to look again.
     #[cold]
     #[inline(never)]
-    fn find_out(&mut self, tries: &mut Tries) -> Result<bool, Error> {
+    fn find_out(&mut self, tries: &mut Tries, follows: Follows) -> Result<bool, Error> {
         let (found, position, cursor_moved) = match &mut self.reader {
             Reader::Words(reader) => (reader.find_out(tries), reader.position(), reader.take_moved()),
             Reader::Frames(_) if self.holder.samples() >= self.samples => return Err(self.too_many_samples()),
@@ -420,7 +420,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                     return Ok(true);
                 }
                 // What was published before the region was over is read first.
-                Ok(self.attachment.region.is_superseded() && (self.attachment.is_ready() || self.follow()?))
+                Ok(self.attachment.region.is_superseded()
+                    && (self.attachment.is_ready() || follows == Follows::Yes && self.follow()?))
             }
         }
     }
@@ -574,6 +575,14 @@ impl Losses {
         attachment.region.entry(attachment.bit).lost.store(self.total, Ordering::Relaxed);
         lost.wrapping_add(std::mem::take(&mut self.untold))
     }
+}
+
+/// Whether a look for messages goes on in the region that has taken the topic's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    #[cfg_attr(not(feature = "tank"), allow(dead_code))]
+    No,
+    Yes,
 }
 
 /// A copy of whatever a Words slot holds.

@@ -23,6 +23,8 @@ pub(super) enum Request {
 pub(super) struct Control {
     /// Set once by whoever ends the recording; read by the intake and the scout.
     stop: AtomicBool,
+    /// Whether topics may still come. Cleared once by the scout, at its end; read by the intake.
+    scouting: AtomicBool,
     /// Set and cleared by the recorder's owner; read by the intake, which then takes messages and drops them.
     paused: AtomicBool,
     /// Bytes of chunks that are not written yet. Added to by the intake; subtracted from by the writer.
@@ -58,8 +60,8 @@ pub(super) struct Counters {
     pub written: AtomicU64,
     pub files: AtomicU64,
     pub free: AtomicU64,
-    /// When what the disk does not have yet was written first, on the monotonic clock; 0 if it has everything. Set by the
-    /// writer, cleared by whoever syncs.
+    /// When what the disk does not have yet was written first, at the latest, on the monotonic clock; 0 if it has everything.
+    /// Set by the writer, set and cleared by whoever syncs, both while they hold the lock of their common work.
     pub unsynced_since: AtomicU64,
 }
 
@@ -76,6 +78,7 @@ impl Control {
     pub fn new(wakers: [Waker; 3], ended: OwnedFd, paused: bool) -> Self {
         Control {
             stop: AtomicBool::new(false),
+            scouting: AtomicBool::new(true),
             paused: AtomicBool::new(paused),
             in_flight: AtomicUsize::new(0),
             starving: AtomicBool::new(false),
@@ -105,6 +108,23 @@ impl Control {
     pub fn is_stopped(&self) -> bool {
         // Acquire: pairs with the Release in `stop`.
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// No topic comes any more.
+    pub fn end_scouting(&self) {
+        // Release: whoever sees it finds all feeds.
+        self.scouting.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    pub fn is_scouting(&self) -> bool {
+        // Acquire: pairs with the Release in `end_scouting`.
+        self.scouting.load(Ordering::Acquire)
+    }
+
+    /// Whether the recording ended of itself.
+    pub fn has_failed(&self) -> bool {
+        lock(&self.fault).is_some()
     }
 
     /// The recording cannot go on: tells the intake and the owner.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pace::Pace;
 use crate::std::futex;
-use crate::topic::{Error, Geometry, Overflow, Schema, Subscriber, Timestamps};
+use crate::topic::{Error, Geometry, Key, Overflow, Schema, Subscriber, Timestamps, WaitSet};
 
 /// What a recording knows of a topic for as long as its geometry and schema stay the same. It has one channel in each file.
 #[derive(Debug)]
@@ -50,12 +50,27 @@ pub(super) struct Feed {
     /// Losses that a message told of.
     pub told: u64,
     pub pace: Pace,
+    /// Its place in what the intake sleeps on while there is no memory, if it is lossless.
+    pub doze: Option<Key>,
 }
 
 impl Feed {
     pub fn new(topic: String, subscriber: Subscriber<[u8]>) -> Self {
         let pace = Pace::new(subscriber.geometry().depth, futex::now());
-        Feed { topic, subscriber, told: 0, pace }
+        Feed { topic, subscriber, told: 0, pace, doze: None }
+    }
+
+    /// Has the intake sleep on it as it is now.
+    pub fn settle_in(&mut self, doze: &mut WaitSet) {
+        self.pace = Pace::new(self.subscriber.geometry().depth, futex::now());
+        match (self.is_lossless(), self.doze) {
+            (true, None) => self.doze = Some(doze.attach(&self.subscriber)),
+            (false, Some(key)) => {
+                doze.detach(key);
+                self.doze = None;
+            }
+            _ => {}
+        }
     }
 
     /// Whether the publisher waits for the recorder or is refused because of it, so that it must never be left behind.

@@ -52,7 +52,7 @@ pub(super) struct Open {
 enum Fate {
     Recorded,
     Paused,
-    /// There is no memory, and the publisher must not be kept waiting.
+    /// There is no memory, and the publisher must not be kept waiting; or the recording has ended of itself.
     Dropped,
 }
 
@@ -71,7 +71,7 @@ impl Intake {
     }
 
     fn join_new(&mut self) {
-        for feed in self.control.take_feeds() {
+        for mut feed in self.control.take_feeds() {
             let channel = match self.channels.of(&feed) {
                 Ok(channel) => channel,
                 Err(error) => {
@@ -80,9 +80,7 @@ impl Intake {
                 }
             };
             self.awake.attach(&feed.subscriber);
-            if feed.is_lossless() {
-                self.doze.attach(&feed.subscriber);
-            }
+            feed.settle_in(&mut self.doze);
             // What a latched topic says, others may be read by: it comes first.
             let at = if channel.geometry.latched { 0 } else { self.feeds.len() };
             self.feeds.insert(at, (feed, channel));
@@ -135,6 +133,8 @@ impl Intake {
         while taken < most {
             let fate = if self.control.is_paused() {
                 Fate::Paused
+            } else if self.control.has_failed() {
+                Fate::Dropped
             } else if self.open.is_some() || self.open_chunk() {
                 Fate::Recorded
             } else if self.feeds[at].0.is_lossless() {
@@ -270,6 +270,12 @@ impl Intake {
 
     /// Takes what was published until now, and sends it on.
     fn end(mut self) -> Vec<String> {
+        while self.control.is_scouting() {
+            if let Err(error) = self.nap.wait() {
+                self.control.fail(error.into());
+                break;
+            }
+        }
         self.join_new();
         let left: Vec<u64> = self.feeds.iter().map(|(feed, _)| feed.subscriber.lag()).collect();
         for (at, left) in left.into_iter().enumerate() {
@@ -288,7 +294,7 @@ impl Intake {
 
     /// Takes what is left of a topic, and all of those that have taken its place since.
     fn take_last(&mut self, at: usize, mut left: u64) -> Result<(), Error> {
-        while lock(&self.control.fault).is_none() {
+        loop {
             self.is_starving = false;
             let messages = if left > 0 { self.take(at, left)? } else { 0 };
             left = left.saturating_sub(messages);
@@ -301,7 +307,6 @@ impl Intake {
                 left = self.feeds[at].0.subscriber.lag();
             }
         }
-        Ok(())
     }
 
     /// Goes on with what has taken the topic's place, if something has and all before it is taken.
@@ -310,6 +315,7 @@ impl Intake {
         let followed = feed.subscriber.follow_on()?;
         if followed {
             *channel = self.channels.of(feed)?;
+            feed.settle_in(&mut self.doze);
         }
         Ok(followed)
     }

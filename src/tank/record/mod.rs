@@ -52,6 +52,7 @@ pub(crate) use self::feed::encapsulation;
 pub use self::options::{RecorderOptions, SyncPolicy};
 pub use self::report::Report;
 pub use self::shelf::leftovers;
+pub(crate) use self::writer::RECORDING;
 
 /// Records topics into MCAP files.
 ///
@@ -133,7 +134,7 @@ impl Recorder {
     }
 
     fn start(options: RecorderOptions, path: &Path) -> Result<Self, Error> {
-        let directory = Directory { path: path.into(), numbered: options.is_split() };
+        let directory = Directory::new(path, options.is_split())?;
         Self::start_on(options, directory)
     }
 
@@ -161,6 +162,24 @@ impl Recorder {
         let is_compressed = options.compression != Compression::None;
         let buffers = Arc::new(Buffers::new(options.chunk_bytes, options.memory, is_compressed));
         let writer = Writer::new(options.clone(), control.clone(), buffers.clone(), shelf, syncer)?;
+        // Whatever of it runs ends if the rest cannot be started.
+        let threads = Self::start_threads(&options, &control, buffers, writer, scout, [awake, nap, doze]);
+        let threads = Some(threads.inspect_err(|_| control.stop())?);
+        Ok(Recorder { control, started: Instant::now(), threads })
+    }
+
+    fn start_threads<S: Shelf>(
+        options: &Arc<RecorderOptions>,
+        control: &Arc<Control>,
+        buffers: Arc<Buffers>,
+        writer: Writer<S>,
+        scout: Scout,
+        [awake, nap, doze]: [WaitSet; 3],
+    ) -> Result<Threads, Error> {
+        let system = |what, source: std::io::Error| Error::System { what, source };
+        let thread = |error| system("start a thread", error);
+        let scout = Builder::new().name("tank-scout".into()).spawn(move || scout.run()).map_err(thread)?;
+        let is_compressed = options.compression != Compression::None;
         let (fill, filled) = mpsc::channel();
         let (seal, sealed) = mpsc::channel();
         let filled = Arc::new(Mutex::new(filled));
@@ -182,7 +201,7 @@ impl Recorder {
             })
             .map_err(thread)?;
         let intake = Intake {
-            options,
+            options: options.clone(),
             control: control.clone(),
             out: fill,
             buffers,
@@ -198,12 +217,11 @@ impl Recorder {
             number: 0,
         };
         let intake = Builder::new().name("tank-intake".into()).spawn(move || intake.run()).map_err(thread)?;
-        let scout = Builder::new().name("tank-scout".into()).spawn(move || scout.run()).map_err(thread)?;
-        let threads = Some(Threads { scout, intake, workers, writer });
-        Ok(Recorder { control, started: Instant::now(), threads })
+        Ok(Threads { scout, intake, workers, writer })
     }
 
-    /// Drops what is published from now on, until [`resume`](Recorder::resume), and counts it as paused.
+    /// Drops what has not been taken from its topic yet and what is published from now on, until
+    /// [`resume`](Recorder::resume), and counts it as paused.
     pub fn pause(&self) {
         self.control.set_paused(true);
     }
@@ -288,7 +306,14 @@ impl AsFd for Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if self.threads.is_some() && !std::thread::panicking() {
+        if std::thread::panicking() {
+            // The file gets its end all the same; a second panic would end the process.
+            self.control.stop();
+            if let Some(Threads { scout, intake, workers, writer }) = self.threads.take() {
+                let _ = (scout.join(), intake.join(), writer.join());
+                workers.into_iter().for_each(|worker| drop(worker.join()));
+            }
+        } else if self.threads.is_some() {
             let report = self.end();
             let lost = report.total().lost;
             if lost > 0 || report.fault.is_some() {

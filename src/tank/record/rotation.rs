@@ -40,6 +40,19 @@ pub(super) fn part_path(path: &Path, part: u32) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Whether a file name is one that [`part_path`] gives for some part of `path`.
+pub(super) fn is_part(path: &Path, name: &str) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let number = || {
+        let rest = name.strip_prefix(&*stem)?.strip_prefix('_')?;
+        match path.extension() {
+            Some(extension) => rest.strip_suffix(&*extension.to_string_lossy())?.strip_suffix('.'),
+            None => Some(rest),
+        }
+    };
+    number().is_some_and(|number| number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +77,22 @@ mod tests {
             ("a.b.mcap", 10_000, "a.b_10000.mcap"),
         ] {
             assert_eq!(part_path(Path::new(path), part), Path::new(name));
+            assert!(is_part(Path::new(path), Path::new(name).file_name().unwrap().to_str().unwrap()));
+        }
+    }
+
+    #[test]
+    fn files_of_other_names_are_no_parts() {
+        for name in [
+            "run.mcap",
+            "run_1.mcap",
+            "run_0001",
+            "run_0001.mcap.bak",
+            "run_00x1.mcap",
+            "rerun_0001.mcap",
+            "run-0001.mcap",
+        ] {
+            assert!(!is_part(Path::new("dir/run.mcap"), name), "{name}");
         }
     }
 }

@@ -73,3 +73,9 @@ impl Scout {
         Ok(())
     }
 }
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        self.control.end_scouting();
+    }
+}

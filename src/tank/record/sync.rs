@@ -1,10 +1,12 @@
 //! Hands what was written to the disk, beside the writing.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem};
 
 use super::control::{Control, lock};
+use crate::std::futex;
 
 /// Hands a file's contents to the disk.
 pub(super) type SyncFile = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
@@ -15,8 +17,8 @@ pub(super) struct Syncer {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-#[derive(Default)]
 struct Work {
+    control: Arc<Control>,
     /// The file that something was written to, and when it is due.
     written: Option<(SyncFile, Instant)>,
     /// Files that are finished.
@@ -33,17 +35,19 @@ impl fmt::Debug for Syncer {
 impl Syncer {
     /// `failed` is called with what the disk answered.
     pub fn start(control: Arc<Control>, failed: impl Fn(io::Error) + Send + 'static) -> io::Result<Self> {
-        let work = Arc::new((Mutex::new(Work::default()), Condvar::new()));
+        let work = Work { control, written: None, done: Vec::new(), stop: false };
+        let work = Arc::new((Mutex::new(work), Condvar::new()));
         let shared = work.clone();
         let run = move || {
-            while let Some((files, written)) = next(&shared) {
-                if written {
-                    // Before the sync: what is written while it runs counts anew.
-                    control.progress.unsynced_since.store(0, std::sync::atomic::Ordering::Relaxed);
-                }
+            while let Some(files) = next(&shared) {
+                let began = futex::now();
                 if let Some(error) = files.iter().find_map(|sync| sync().err()) {
                     failed(error);
+                    continue;
                 }
+                let work = lock(&shared.0);
+                // What was written while it ran may not be there.
+                work.control.progress.unsynced_since.store(if work.written.is_some() { began } else { 0 }, Relaxed);
             }
         };
         let thread = std::thread::Builder::new().name("tank-sync".into()).spawn(run)?;
@@ -53,8 +57,11 @@ impl Syncer {
     /// Something was written that is to be on the disk after `time`.
     pub fn written(&self, file: &SyncFile, time: Duration) {
         let mut work = lock(&self.work.0);
+        let _ = work.control.progress.unsynced_since.compare_exchange(0, futex::now(), Relaxed, Relaxed);
         if work.written.is_none() {
-            work.written = Some((file.clone(), Instant::now() + time));
+            // One that is too far off for any clock comes with the end of the file.
+            let Some(due) = Instant::now().checked_add(time) else { return };
+            work.written = Some((file.clone(), due));
             self.work.1.notify_one();
         }
     }
@@ -88,8 +95,8 @@ impl Drop for Syncer {
     }
 }
 
-/// Sleeps until files are due; returns them and whether the one that is being written is among them. `None` at the end.
-fn next((work, changed): &(Mutex<Work>, Condvar)) -> Option<(Vec<SyncFile>, bool)> {
+/// Sleeps until files are due; `None` at the end.
+fn next((work, changed): &(Mutex<Work>, Condvar)) -> Option<Vec<SyncFile>> {
     let mut work = lock(work);
     loop {
         let now = Instant::now();
@@ -100,7 +107,7 @@ fn next((work, changed): &(Mutex<Work>, Condvar)) -> Option<(Vec<SyncFile>, bool
             files.extend(work.written.take().map(|(file, _)| file));
         }
         if !files.is_empty() {
-            return Some((files, is_due));
+            return Some(files);
         }
         if work.stop {
             return None;

@@ -136,6 +136,85 @@ fn a_disk_that_fails_ends_the_recording_with_a_finished_file_and_an_exact_count(
     }
 }
 
+/// There is more than the recorder has memory for when the disk fails: what is still in the topic then is lost, too.
+#[test]
+fn what_is_still_in_its_topic_when_the_recording_ends_of_itself_is_counted() {
+    let disk = Disk::default();
+    let (publisher, options) = topic();
+    let domain = options.domain.clone().unwrap();
+    let deep = Publisher::<[u8]>::options().domain(&domain).slots(SlotKind::Words).max_len(100).depth(1000);
+    let mut deep = deep.open("deep").unwrap();
+    let recorder = Recorder::start_on(options.chunk_bytes(1000).memory(3000), disk.clone()).unwrap();
+    disk.set(|state| state.hangs = true);
+    let each = 500;
+    for _ in 0..each {
+        deep.publish(&[1; 100]).unwrap();
+    }
+    {
+        let state = lock(&disk.0.0);
+        drop(disk.0.1.wait_while(state, |state| !state.is_waited_for).unwrap());
+    }
+    disk.set(|state| (state.hangs, state.writes_left) = (false, Some(0)));
+    wait_for_end(&recorder);
+    let report = recorder.stop();
+    let counts = report.topics["deep"];
+    assert_eq!((counts.published(), counts.recorded + counts.lost), (each, each));
+    assert!(counts.lost > 100, "{counts:?}");
+    let recording = disk.read();
+    assert!(recording.is_complete());
+    assert_eq!(recording.counts().unwrap()["deep"], counts);
+    deep.remove().unwrap();
+    publisher.remove().unwrap();
+}
+
+/// The file says it, too: the messages were lost while no file was open.
+#[test]
+fn a_snapshot_tells_what_was_lost_in_its_time() {
+    let disk = Disk::default();
+    let (publisher, options) = topic();
+    let domain = options.domain.clone().unwrap();
+    let small = Publisher::<[u8]>::options().domain(&domain).slots(SlotKind::Words).max_len(100).depth(4);
+    let mut small = small.open("small").unwrap();
+    let options = options.snapshot(Duration::from_secs(3600));
+    let recorder = Recorder::start_on(options, disk.clone()).unwrap();
+    let mut each = 0;
+    while recorder.progress().lost == 0 {
+        // More at a time than the topic holds.
+        for _ in 0..100 {
+            small.publish(&[1; 100]).unwrap();
+            each += 1;
+        }
+    }
+    recorder.trigger();
+    let report = recorder.stop();
+    let counts = report.topics["small"];
+    assert_eq!((counts.published(), counts.expired), (each, 0));
+    assert!(counts.lost > 0);
+    assert_eq!(disk.read().counts().unwrap()["small"], counts);
+    small.remove().unwrap();
+    publisher.remove().unwrap();
+}
+
+/// A snapshot that is shorter than it should be, because there was no memory for more, says so.
+#[test]
+fn what_a_snapshot_has_no_memory_for_is_lost_and_not_expired() {
+    let disk = Disk::default();
+    let (mut publisher, options) = topic();
+    let options = options.chunk_bytes(1000).memory(10_000).snapshot(Duration::from_secs(3600));
+    let recorder = Recorder::start_on(options, disk.clone()).unwrap();
+    let each = 500;
+    for _ in 0..each {
+        publisher.publish(&[1; 100]).unwrap();
+    }
+    recorder.trigger();
+    let report = recorder.stop();
+    let counts = counts(&report);
+    assert_eq!((counts.published(), counts.expired), (each, 0));
+    assert!(counts.recorded > 0 && counts.lost > 0, "{counts:?}");
+    assert_eq!(disk.read().message_count(), counts.recorded);
+    publisher.remove().unwrap();
+}
+
 /// What a snapshot was to hold and could not is not taken for what was let go of because nobody asked for it.
 #[test]
 fn a_snapshot_that_the_disk_fails_is_a_finished_file_and_what_is_not_in_it_is_lost() {

@@ -43,10 +43,12 @@ pub(super) struct Writer<S: Shelf> {
     part: u32,
     /// Each channel of the recording; its place is its number.
     channels: Vec<Arc<Channel>>,
-    /// The last message of each latched topic that is in a file, by channel.
-    latched: BTreeMap<u16, Latched>,
+    /// The last message of each latched topic that is in a file, and its channel, by account.
+    latched: BTreeMap<usize, (u16, Latched)>,
     /// What is kept for a snapshot.
     kept: VecDeque<Kept>,
+    /// What became of messages that are in no chunk, since the last one that is kept, by account.
+    untold: BTreeMap<usize, Counts>,
     kept_bytes: usize,
     pub counts: Vec<Counts>,
     pub files: VecDeque<PathBuf>,
@@ -72,6 +74,15 @@ struct Part<S> {
 struct Kept {
     chunk: SealedChunk,
     latched: BTreeMap<u16, Latched>,
+    /// What became of messages before it that are in no chunk, by account.
+    tallies: BTreeMap<usize, Counts>,
+}
+
+impl Kept {
+    /// Bytes of memory.
+    fn bytes(&self) -> usize {
+        self.chunk.bytes().len() + self.latched.values().map(|latched| latched.bytes.len()).sum::<usize>()
+    }
 }
 
 impl<S: Shelf> Writer<S> {
@@ -94,6 +105,7 @@ impl<S: Shelf> Writer<S> {
             channels: Vec::new(),
             latched: BTreeMap::new(),
             kept: VecDeque::new(),
+            untold: BTreeMap::new(),
             kept_bytes: 0,
             counts: Vec::new(),
             files: VecDeque::new(),
@@ -121,7 +133,11 @@ impl<S: Shelf> Writer<S> {
         self.expire(Duration::ZERO);
         if let Err(error) = self.end() {
             self.fail(error);
+            if let Err(error) = self.end() {
+                tracing::warn!(%error, "the recording has no end; `conduit tank recover` gives it one");
+            }
         }
+        self.bytes += self.file.as_ref().map_or(0, |file| file.writer.written());
         if let Some(syncer) = self.syncer.take() {
             syncer.finish();
         }
@@ -132,21 +148,25 @@ impl<S: Shelf> Writer<S> {
         self.channels.extend(load.channels);
         for (account, counts) in load.tallies {
             self.count(account, counts);
+            if self.options.snapshot.is_some() {
+                *self.untold.entry(account).or_default() += counts;
+            }
         }
         if let Some(chunk) = load.chunk {
             match self.options.snapshot {
-                _ if self.has_failed() => self.lose(chunk),
+                _ if self.control.has_failed() => self.lose(chunk),
                 Some(time) => {
-                    let chunk = chunk.shrunk();
-                    self.kept_bytes += chunk.bytes().len();
-                    self.kept.push_back(Kept { chunk, latched: load.latched });
+                    let tallies = std::mem::take(&mut self.untold);
+                    let kept = Kept { chunk: chunk.shrunk(), latched: load.latched, tallies };
+                    self.kept_bytes += kept.bytes();
+                    self.kept.push_back(kept);
                     self.expire(time);
                 }
                 None => self.write_or_fail(chunk, load.latched),
             }
         }
         let answered = match load.request {
-            _ if self.has_failed() => Ok(()),
+            _ if self.control.has_failed() => Ok(()),
             Some(Request::Split) if self.options.snapshot.is_none() => self.split(),
             Some(Request::Trigger) if self.options.snapshot.is_some() => self.snapshot(),
             _ => Ok(()),
@@ -162,8 +182,7 @@ impl<S: Shelf> Writer<S> {
         }
         self.counts[account] += counts;
         if let Some(file) = &mut self.file {
-            *file.counts.entry(account).or_default() += counts;
-            file.told &= counts.lost == 0;
+            file.count(account, counts);
         }
     }
 
@@ -185,7 +204,7 @@ impl<S: Shelf> Writer<S> {
         let split = if is_due { self.split() } else { Ok(()) };
         match split.and_then(|()| self.write(&chunk)) {
             Ok(()) => {
-                self.latched.extend(latched);
+                self.remember(latched);
                 self.buffers.give_back(chunk.into_bytes());
                 if let Err(error) = self.after_write() {
                     self.fail(error);
@@ -219,7 +238,6 @@ impl<S: Shelf> Writer<S> {
         file.writer.append(chunk).map_err(|source| Error::write(&file.path, source))?;
         file.first.get_or_insert(chunk.index().start_time);
         let written = file.writer.len() - before;
-        self.bytes += written;
         add(&self.control.progress.written, written);
         self.count_chunk(chunk, |recorded| Counts { recorded, ..Counts::default() });
         Ok(())
@@ -237,11 +255,9 @@ impl<S: Shelf> Writer<S> {
     }
 
     fn sync(&self, file: &SyncFile) -> io::Result<()> {
-        let since = &self.control.progress.unsynced_since;
         match (self.options.sync, &self.syncer) {
             (SyncPolicy::Chunk, _) => file(),
             (SyncPolicy::Every(time), Some(syncer)) => {
-                let _ = since.compare_exchange(0, futex::now(), Relaxed, Relaxed);
                 syncer.written(file, time);
                 Ok(())
             }
@@ -251,8 +267,13 @@ impl<S: Shelf> Writer<S> {
 
     fn begin(&mut self) -> Result<(), Error> {
         let (path, storage, sync) = self.shelf.create(self.part)?;
-        let mut writer = FileWriter::begin(storage, PROFILE, LIBRARY).map_err(|source| Error::write(&path, source))?;
-        writer.add_metadata("conduit.recording", &super::about(self.part));
+        let begun = FileWriter::begin(storage, PROFILE, LIBRARY);
+        let mut writer = begun.map_err(|source| {
+            // Whoever tries again is not to find that it exists already.
+            let _ = self.shelf.remove(&path);
+            Error::write(&path, source)
+        })?;
+        writer.add_metadata(RECORDING, &super::about(self.part));
         if !self.options.metadata.is_empty() {
             writer.add_metadata("conduit.user", &self.options.metadata);
         }
@@ -277,9 +298,8 @@ impl<S: Shelf> Writer<S> {
     fn end(&mut self) -> Result<(), Error> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
         file.tell_counts(&self.channels, futex::now());
-        let before = file.writer.len();
         match file.writer.finish() {
-            Ok(len) => self.bytes += len - before,
+            Ok(len) => self.bytes += len,
             Err(source) => {
                 let error = Error::write(&file.path, source);
                 self.file = Some(file);
@@ -319,20 +339,30 @@ impl<S: Shelf> Writer<S> {
             return Ok(());
         }
         let mut chunk = OpenChunk::with_capacity(1 << 12);
-        for (&channel, Latched { sequence, time, bytes }) in &self.latched {
-            chunk.add_message(channel, *sequence, *time, *time, [bytes, &[]]);
+        for (channel, Latched { sequence, time, bytes }) in self.latched.values() {
+            chunk.add_message(*channel, *sequence, *time, *time, [bytes, &[]]);
         }
         let mut sealer =
             Sealer::new(Compression::None).map_err(|source| Error::System { what: "lay out a chunk", source })?;
         let (sealed, _) = sealer.seal(chunk, Vec::new);
         let Some(file) = &mut self.file else { return Ok(()) };
-        for &channel in self.latched.keys() {
-            file.add_channel(&self.channels, channel);
+        for (channel, _) in self.latched.values() {
+            file.add_channel(&self.channels, *channel);
         }
         file.writer.append(&sealed).map_err(|source| Error::write(&file.path, source))
     }
 
-    /// Lets go of what a snapshot need not reach back to, or has no memory for.
+    /// Keeps what latched topics said last, which a topic may have done on another channel than before.
+    fn remember(&mut self, latched: BTreeMap<u16, Latched>) {
+        for (channel, latched) in latched {
+            let account = self.channels[usize::from(channel)].account;
+            if self.latched.get(&account).is_none_or(|(_, before)| before.time <= latched.time) {
+                self.latched.insert(account, (channel, latched));
+            }
+        }
+    }
+
+    /// Lets go of what a snapshot need not reach back to; and of what there is no memory for, which is a loss.
     fn expire(&mut self, time: Duration) {
         let newest = self.kept.back().map_or(0, |kept| kept.chunk.index().end_time);
         let oldest = newest.saturating_sub(time.as_nanos() as u64);
@@ -341,10 +371,14 @@ impl<S: Shelf> Writer<S> {
             if !is_old && self.kept_bytes <= self.options.memory {
                 break;
             }
-            self.kept_bytes -= kept.chunk.bytes().len();
-            let Some(Kept { chunk, latched }) = self.kept.pop_front() else { break };
-            self.latched.extend(latched);
-            self.count_chunk(&chunk, |expired| Counts { expired, ..Counts::default() });
+            self.kept_bytes -= kept.bytes();
+            let Some(Kept { chunk, latched, .. }) = self.kept.pop_front() else { break };
+            self.remember(latched);
+            if is_old {
+                self.count_chunk(&chunk, |expired| Counts { expired, ..Counts::default() });
+            } else {
+                self.lose(chunk);
+            }
         }
     }
 
@@ -353,33 +387,37 @@ impl<S: Shelf> Writer<S> {
         self.remove_old();
         self.begin()?;
         self.write_latched()?;
-        while let Some(Kept { chunk, latched }) = self.kept.pop_front() {
-            self.kept_bytes -= chunk.bytes().len();
+        while let Some(kept) = self.kept.pop_front() {
+            self.kept_bytes -= kept.bytes();
+            let Kept { chunk, latched, tallies } = kept;
+            self.count_in_file(tallies);
             if let Err(error) = self.write(&chunk) {
                 self.lose(chunk);
                 return Err(error);
             }
-            self.latched.extend(latched);
+            self.remember(latched);
             self.after_write()?;
         }
+        let untold = std::mem::take(&mut self.untold);
+        self.count_in_file(untold);
         self.end()
     }
 
-    fn has_failed(&self) -> bool {
-        lock(&self.control.fault).is_some()
+    /// Counts for the file that is open what was counted when none was.
+    fn count_in_file(&mut self, tallies: BTreeMap<usize, Counts>) {
+        let Some(file) = &mut self.file else { return };
+        tallies.into_iter().for_each(|(account, counts)| file.count(account, counts));
     }
 
-    /// The recording ends here: with a finished file, if the disk lets that happen.
+    /// Nothing is written any more but the end of the file, once it is known what was lost.
     fn fail(&mut self, error: Error) {
         self.kept_bytes = 0;
         for Kept { chunk, .. } in std::mem::take(&mut self.kept) {
             self.lose(chunk);
         }
         if let Some(file) = &mut self.file {
-            let finished =
-                file.writer.cut_back().map_err(|source| Error::write(&file.path, source)).and_then(|()| self.end());
-            if let Err(error) = finished {
-                tracing::warn!(%error, "the recording has no end; `conduit tank recover` gives it one");
+            if let Err(error) = file.writer.cut_back() {
+                tracing::warn!(%error, path = %file.path.display(), "cannot remove what a failed write left");
             }
         }
         self.control.fail(error);
@@ -387,6 +425,12 @@ impl<S: Shelf> Writer<S> {
 }
 
 impl<S: Storage> Part<S> {
+    fn count(&mut self, account: usize, counts: Counts) {
+        *self.counts.entry(account).or_default() += counts;
+        // Of what is in the file it tells itself. Of a pause, too: gaps that nobody explains are taken for losses.
+        self.told &= counts.lost == 0 && counts.paused == 0;
+    }
+
     fn add_channel(&mut self, channels: &[Arc<Channel>], id: u16) {
         if !self.channels.insert(id) {
             return;
@@ -406,3 +450,5 @@ impl<S: Storage> Part<S> {
 }
 
 const PROFILE: &str = "ros2";
+/// The name of the metadata that makes a file a recording of topics, in which gaps between numbers are losses.
+pub(crate) const RECORDING: &str = "conduit.recording";
