@@ -547,3 +547,35 @@ fn a_recorder_that_is_killed_loses_nothing_that_is_older_than_the_chunk_time() {
         assert!(numbers.len() >= old, "{} of {old} messages that were older than the chunk time", numbers.len());
     }
 }
+
+#[test]
+fn parts_do_not_mix_with_those_of_an_earlier_recording() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let start = || Recorder::options().domain(domain.name()).split_size(1 << 20).start(directory.file("run.mcap"));
+    // As with `keep`, which leaves the last ones.
+    std::fs::write(directory.file("run_0007.mcap"), b"").unwrap();
+    let error = start().unwrap_err();
+    assert!(matches!(&error, Error::Exists { path } if path.ends_with("run_0007.mcap")), "{error}");
+    std::fs::rename(directory.file("run_0007.mcap"), directory.file("runs_0007.mcap")).unwrap();
+    let recorder = start().unwrap();
+    // What comes while it runs is no reason to end.
+    std::fs::write(directory.file("run_0001.mcap"), b"").unwrap();
+    recorder.split();
+    let report = recorder.stop();
+    assert!(report.fault.is_none(), "{:?}", report.fault);
+    assert_eq!(report.files, [directory.file("run_0000.mcap"), directory.file("run_0002.mcap")]);
+    assert_eq!(report.bytes, report.files.iter().map(|file| file.metadata().unwrap().len()).sum::<u64>());
+}
+
+#[test]
+fn only_files_are_taken_for_leftovers() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let pipe = std::ffi::CString::new(directory.file("pipe.mcap").to_str().unwrap()).unwrap();
+    // SAFETY: the path ends, and lives as long as the call.
+    assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+    std::fs::create_dir(directory.file("directory.mcap")).unwrap();
+    std::fs::write(directory.file("cut.mcap"), b"\x89MCAP0\r\n").unwrap();
+    assert_eq!(leftovers(directory.file("")).unwrap(), [directory.file("cut.mcap")]);
+}

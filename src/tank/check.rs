@@ -89,8 +89,12 @@ pub fn check(path: impl AsRef<Path>) -> Result<Checked, Error> {
     check_source(&source, &mut checked).map_err(|stop| read::error(path, stop))?;
     let recording = Recording::open(path)?;
     for attachment in recording.attachments() {
-        if let Err(Error::Damaged { offset, fault, .. }) = recording.copy_attachment(&attachment, &mut io::sink()) {
-            checked.add(offset, format!("attachment {}: {fault}", attachment.name));
+        match recording.copy_attachment(&attachment, &mut io::sink()) {
+            Ok(()) => {}
+            Err(Error::Damaged { offset, fault, .. }) => {
+                checked.add(offset, format!("attachment {}: {fault}", attachment.name));
+            }
+            Err(error) => return Err(error),
         }
     }
     checked.counts = recording.counts()?;

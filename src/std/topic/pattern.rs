@@ -24,6 +24,13 @@ impl Pattern {
         if text.contains(['*', '?']) { Pattern::Glob(text.into()) } else { Pattern::Name(text.into()) }
     }
 
+    /// The name, or the pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Pattern::Name(text) | Pattern::Glob(text) => text,
+        }
+    }
+
     /// Whether the topic is one that is meant. Takes no longer than the pattern's length times the name's.
     pub fn matches(&self, topic: &str) -> bool {
         match self {

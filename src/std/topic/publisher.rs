@@ -82,14 +82,18 @@ impl<T: Payload + ?Sized> Publisher<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Forked`].
+    /// [`Error::Stopped`], [`Error::Forked`].
     pub fn wait_for_subscribers(&self, count: u32, timeout: Duration) -> Result<bool, Error> {
-        self.end.region.check_ours()?;
-        Ok(self.end.wait_for_subscribers(count, Deadline::after(timeout)))
+        self.wait_for_subscribers_until(count, Deadline::after(timeout))
     }
 
-    /// Has waits for room end with [`Error::Stopped`] once `stop` is true (within about 100 ms), also those of
-    /// [`publish_timeout`](Publisher::publish_timeout). The message is not published, and not counted as refused; a batch
+    pub(crate) fn wait_for_subscribers_until(&self, count: u32, deadline: Deadline) -> Result<bool, Error> {
+        self.end.region.check_ours()?;
+        self.end.wait_for_subscribers(count, deadline)
+    }
+
+    /// Has waits for room and for subscribers end with [`Error::Stopped`] once `stop` is true (within about 100 ms), also those
+    /// of [`publish_timeout`](Publisher::publish_timeout). The message is not published, and not counted as refused; a batch
     /// ends with what was published before. For a program that is told to end, so that it can close a topic with
     /// [`Overflow::Block`] whose subscribers do not read.
     ///

@@ -314,7 +314,7 @@ impl WritingEnd {
                 Err(WriteError::Full) => self.tell_of_skipped_slots(),
                 Err(error) => return Err(self.refuse(error)),
             }
-            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Acquire)) {
+            if self.is_stopped() {
                 return Err(Error::Stopped { topic: self.region.name.to_string() });
             }
             if deadline.is_some_and(Deadline::has_passed) {
@@ -327,18 +327,28 @@ impl WritingEnd {
         }
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Acquire))
+    }
+
     /// Sleeps until so many subscribers are there, or `deadline` has passed; returns whether they are.
-    pub(super) fn wait_for_subscribers(&self, count: u32, deadline: Deadline) -> bool {
+    ///
+    /// [`Error::Stopped`].
+    pub(super) fn wait_for_subscribers(&self, count: u32, deadline: Deadline) -> Result<bool, Error> {
         let space = &self.region.wait_page().space;
         loop {
             let ticket = space.prepare();
             if self.region.subscribers() >= count {
-                return true;
+                return Ok(true);
+            }
+            if self.is_stopped() {
+                return Err(Error::Stopped { topic: self.region.name.to_string() });
             }
             if deadline.has_passed() {
-                return false;
+                return Ok(false);
             }
-            futex::wait(space.word(), ticket, Some(deadline));
+            let look = self.stop.as_ref().map(|_| Deadline::after(LIFE_CHECK));
+            futex::wait(space.word(), ticket, futex::earlier(Some(deadline), look));
         }
     }
 

@@ -21,7 +21,7 @@ use self::reel::Reel;
 use self::timeline::Timeline;
 use crate::std::futex::{self, Deadline};
 use crate::tank::Error;
-use crate::tank::read::Recording;
+use crate::tank::read::{Problem, Recording};
 
 pub use self::options::PlayerOptions;
 pub use self::outlet::Played;
@@ -53,6 +53,8 @@ pub struct Player {
 pub struct PlayReport {
     /// What became of each topic's messages.
     pub topics: BTreeMap<String, Played>,
+    /// Why the files are not all that they could be: without an end, or damaged.
+    pub problems: Vec<Problem>,
     /// Damaged pieces of the files, which were left out.
     pub damaged: u64,
     /// How late a message was published at most, where time mattered.
@@ -151,8 +153,11 @@ impl Player {
         self.control.tell();
     }
 
-    /// Publishes the next message while it is paused.
+    /// Publishes the next message while it is paused; nothing happens if it is not.
     pub fn step(&self) {
+        if !self.control.paused.load(Relaxed) {
+            return;
+        }
         self.control.steps.fetch_add(1, Relaxed);
         self.control.tell();
     }
@@ -245,9 +250,19 @@ struct Show<'c> {
 impl Show<'_> {
     fn run(mut self) -> Result<PlayReport, Error> {
         precise_sleep();
+        let mut report = PlayReport {
+            topics: BTreeMap::new(),
+            problems: self.files.iter().flat_map(|file| file.problems().iter().cloned()).collect(),
+            damaged: 0,
+            latest: Duration::ZERO,
+            ended: true,
+        };
         if let Some(timeout) = self.options.wait_for {
-            if let Some(topic) = self.outlets.wait_for_subscribers(timeout)? {
-                return Err(Error::NoSubscriber { topic: topic.into() });
+            match self.outlets.wait_for_subscribers(timeout) {
+                Ok(None) => {}
+                Ok(Some(topic)) => return Err(Error::NoSubscriber { topic: topic.into() }),
+                Err(crate::topic::Error::Stopped { .. }) => report.ended = false,
+                Err(error) => return Err(error.into()),
             }
         }
         let (first, _) = self.control.span;
@@ -255,7 +270,6 @@ impl Show<'_> {
         let (start, end) = (after(self.options.from), self.options.to.map(after));
         let wanted = self.outlets.wanted();
         let files = std::mem::take(&mut self.files);
-        let mut report = PlayReport { topics: BTreeMap::new(), damaged: 0, latest: Duration::ZERO, ended: true };
         let mut round = 0;
         while report.ended && self.options.rounds.is_none_or(|rounds| round < rounds) {
             let mut reel = Reel::new(&files, &wanted, start, end)?;

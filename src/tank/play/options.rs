@@ -110,13 +110,14 @@ impl PlayerOptions {
         self
     }
 
-    /// What happens to messages that a subscriber has not received. Default: as when they were recorded.
+    /// What happens to messages that a subscriber has not received. Default: as when they were recorded, but that a topic
+    /// which refused messages when it was full has its publisher wait instead.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = Some(overflow);
         self
     }
 
-    /// How many of the last messages a topic holds. Default: as when they were recorded.
+    /// How many of the last messages a topic holds. Default: as when they were recorded, or as many as have room in 256 MiB.
     pub fn depth(mut self, messages: u32) -> Self {
         self.depth = Some(messages);
         self
@@ -126,7 +127,7 @@ impl PlayerOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`], what opening a [`Recording`](crate::tank::Recording) returns, and [`Error::Topic`] if a topic
+    /// [`Error::InvalidOption`], also for topics that are in no file; what opening a [`Recording`](crate::tank::Recording) returns, and [`Error::Topic`] if a topic
     /// cannot be published: it has a publisher, or a name that none can have.
     pub fn start<P: AsRef<Path>>(self, files: impl IntoIterator<Item = P>) -> Result<Player, Error> {
         let invalid = |option, reason: &str| Err(Error::InvalidOption { option, reason: reason.into() });
@@ -147,7 +148,7 @@ impl PlayerOptions {
     }
 
     pub(super) fn wants(&self, topic: &str) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(topic));
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| is_meant(pattern, topic));
         (self.topics.is_empty() || any(&self.topics)) && !any(&self.exclude)
     }
 
@@ -155,4 +156,9 @@ impl PlayerOptions {
     pub(super) fn target<'a>(&'a self, topic: &'a str) -> &'a str {
         self.remap.iter().find(|(from, _)| from == topic).map_or(topic, |(_, to)| to)
     }
+}
+
+/// Whether a topic that was recorded is one of the pattern's, by the name in the file or the one that it is played under.
+pub(super) fn is_meant(pattern: &Pattern, topic: &str) -> bool {
+    pattern.matches(topic) || topic.strip_prefix('/').is_some_and(|topic| pattern.matches(topic))
 }

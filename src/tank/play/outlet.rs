@@ -1,20 +1,46 @@
 //! Topics that recorded messages are published to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::PlayerOptions;
+use super::options::is_meant;
 use super::reel::Frame;
+use crate::std::futex::Deadline;
+use crate::tank;
 use crate::tank::read::{Recording, Topic};
 use crate::tank::record::encapsulation;
-use crate::topic::{Error, Overflow, Publisher, PublisherOptions, SlotKind, Timestamps};
+use crate::topic::{Error, Overflow, Pattern, Publisher, PublisherOptions, SlotKind, Timestamps};
 
 /// The longest message that a topic is made for where nothing is known; it is made anew for longer ones.
 const USUAL_LEN: usize = 4096;
 /// The longest message that is published.
 const LONGEST: usize = 1 << 30;
+
+/// About as many bytes as the messages of a topic take together, whatever a file says.
+const MOST: u64 = 1 << 28;
+
+const GONE: &str = "its topic could not be made as the message needs it";
+
+/// An error if something is asked for that no file has.
+fn check_names(files: &[Recording], options: &PlayerOptions) -> Result<(), tank::Error> {
+    let names: BTreeSet<&str> = files.iter().flat_map(Recording::topics).map(|topic| topic.name.as_str()).collect();
+    let missing = |option, name: String| {
+        let there = names.iter().copied().collect::<Vec<_>>().join(", ");
+        let reason = format!("nothing was recorded from {name}: the topics are {there}");
+        Err(tank::Error::InvalidOption { option, reason })
+    };
+    let is_there = |pattern: &&Pattern| names.iter().any(|name| is_meant(pattern, name));
+    if let Some(pattern) = options.topics.iter().find(|pattern| !is_there(pattern)) {
+        return missing("topics", pattern.as_str().into());
+    }
+    match options.remap.iter().find(|(from, _)| !names.contains(from.as_str())) {
+        Some((from, _)) => missing("remap", from.clone()),
+        None => Ok(()),
+    }
+}
 
 /// What goes where.
 #[derive(Debug)]
@@ -34,8 +60,8 @@ struct Outlet {
     publisher: Option<Publisher<[u8]>>,
     /// What it is like now.
     shape: usize,
-    /// The last message, by which one is known that is in two files.
-    last: Option<(u64, u32)>,
+    /// The file, time and number of the last message, by which one is known that is in two files.
+    last: Option<(usize, u64, u32)>,
     counts: Played,
 }
 
@@ -47,6 +73,10 @@ struct Shape {
     /// What stands before each message in the file, and is not published.
     prefix: &'static [u8],
     slots: SlotKind,
+    latched: bool,
+    depth: u32,
+    subscribers: u32,
+    max_len: usize,
 }
 
 /// What became of the messages that were recorded from a topic.
@@ -64,7 +94,8 @@ pub struct Played {
 
 impl Outlets {
     /// Makes the topics that are wanted of the files.
-    pub fn open(files: &[Recording], options: &PlayerOptions, stop: &Arc<AtomicBool>) -> Result<Self, Error> {
+    pub fn open(files: &[Recording], options: &PlayerOptions, stop: &Arc<AtomicBool>) -> Result<Self, tank::Error> {
+        check_names(files, options)?;
         let mut outlets = Outlets { outlets: Vec::new(), shapes: Vec::new(), shape_of: Vec::new(), stop: stop.clone() };
         let mut known: Vec<(&str, &Topic)> = Vec::new();
         for file in files {
@@ -114,11 +145,10 @@ impl Outlets {
 
     /// The first topic that has no subscriber within `timeout`.
     pub fn wait_for_subscribers(&self, timeout: Duration) -> Result<Option<&str>, Error> {
-        let deadline = std::time::Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         for outlet in &self.outlets {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
             let Some(publisher) = &outlet.publisher else { continue };
-            if !publisher.wait_for_subscribers(1, left)? {
+            if !publisher.wait_for_subscribers_until(1, deadline)? {
                 return Ok(Some(&outlet.topic));
             }
         }
@@ -132,8 +162,11 @@ impl Outlets {
         let Some(&number) = self.shape_of[frame.file].get(&frame.channel) else { return Ok(()) };
         let shape = &mut self.shapes[number];
         let outlet = &mut self.outlets[shape.outlet];
-        let this = Some((frame.log_time, frame.sequence));
-        if self.shape_of.len() > 1 && std::mem::replace(&mut outlet.last, this) == this {
+        let before = outlet.last.replace((frame.file, frame.log_time, frame.sequence));
+        let is_repeated = before.is_some_and(|(file, log_time, sequence)| {
+            file != frame.file && (log_time, sequence) == (frame.log_time, frame.sequence)
+        });
+        if is_repeated && shape.latched {
             outlet.counts.repeated += 1;
             return Ok(());
         }
@@ -149,12 +182,17 @@ impl Outlets {
                 _ => return outlet.refuse("it is no little-endian CDR"),
             },
         };
-        let Some(publisher) = &mut outlet.publisher else { return outlet.refuse("its topic is gone") };
+        let Some(publisher) = &mut outlet.publisher else { return outlet.refuse(GONE) };
         match publisher.publish(message) {
             Ok(_) => {}
             Err(Error::TooLong { .. }) if message.len() <= LONGEST && shape.slots == SlotKind::Frames => {
-                shape.options = shape.options.clone().max_len(message.len().next_power_of_two());
-                outlet.make_anew(shape, &self.stop)?.publish(message)?;
+                shape.max_len = message.len().next_power_of_two();
+                shape.bound();
+                outlet.make_anew(shape, &self.stop)?;
+                match &mut outlet.publisher {
+                    Some(publisher) => publisher.publish(message)?,
+                    None => return outlet.refuse(GONE),
+                };
             }
             Err(Error::TooLong { .. } | Error::WrongLength { .. }) => {
                 return outlet.refuse("it has a length that the topic's messages cannot have");
@@ -180,13 +218,22 @@ impl Outlets {
 }
 
 impl Outlet {
-    /// Makes the topic anew, as `shape` has it. Its subscribers receive what it holds, and go on there.
-    fn make_anew(&mut self, shape: &Shape, stop: &Arc<AtomicBool>) -> Result<&mut Publisher<[u8]>, Error> {
+    /// Makes the topic anew, as `shape` has it, if there is room. Its subscribers receive what it holds, and go on there.
+    fn make_anew(&mut self, shape: &Shape, stop: &Arc<AtomicBool>) -> Result<(), Error> {
         // A topic has one publisher at a time.
         self.publisher = None;
-        let mut publisher = shape.options.clone().open(&self.topic)?;
-        publisher.stop_waiting_when(stop.clone());
-        Ok(self.publisher.insert(publisher))
+        match shape.options.clone().open(&self.topic) {
+            Ok(mut publisher) => {
+                publisher.stop_waiting_when(stop.clone());
+                self.publisher = Some(publisher);
+                Ok(())
+            }
+            Err(error @ (Error::NoRoom { .. } | Error::InvalidOption { .. })) => {
+                tracing::warn!(topic = self.topic, %error, "a topic cannot be made as its next message needs it");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn refuse(&mut self, reason: &str) -> Result<(), Error> {
@@ -205,19 +252,33 @@ impl Shape {
         let number = |key| says(key).and_then(|number| number.parse::<u32>().ok());
         let slots = if says("conduit.slots") == Some("words") { SlotKind::Words } else { SlotKind::Frames };
         let overflow = options.overflow.unwrap_or(match says("conduit.overflow") {
-            Some("block") => Overflow::Block,
+            // What was refused is not in the file, and nothing of what is there is to be refused now.
+            Some("block" | "reject") => Overflow::Block,
             _ => Overflow::Overwrite,
         });
         let max_len = number("conduit.max_len").map_or(USUAL_LEN, |len| len as usize).clamp(1, LONGEST);
+        let latched = says("conduit.latched") == Some("true");
+        let depth = options.depth.or(number("conduit.depth")).unwrap_or(64).max(1);
+        let subscribers = number("conduit.subscribers").unwrap_or(16).clamp(1, 64);
         let options = Publisher::<[u8]>::options()
             .schema(recorded.schema.clone())
             .slots(slots)
             .overflow(overflow)
             .timestamps(Timestamps::Clock)
-            .depth(options.depth.or(number("conduit.depth")).unwrap_or(64).max(1))
-            .subscribers(number("conduit.subscribers").unwrap_or(16).clamp(1, 64))
-            .latched(says("conduit.latched") == Some("true"))
-            .max_len(max_len);
-        Shape { outlet, options, prefix: encapsulation(&recorded.schema), slots }
+            .latched(latched);
+        let prefix = encapsulation(&recorded.schema);
+        let mut shape = Shape { outlet, options, prefix, slots, latched, depth, subscribers, max_len };
+        shape.bound();
+        shape
+    }
+
+    /// Takes over what is known of how large it is: as it was recorded, as long as that fits the memory that a topic is given,
+    /// and smaller where a file asks for more.
+    fn bound(&mut self) {
+        let most = u32::try_from(MOST / self.max_len as u64).unwrap_or(u32::MAX);
+        // Each subscriber may hold two samples.
+        let subscribers = self.subscribers.min(most / 4).max(1);
+        let depth = self.depth.min(most.saturating_sub(2 * subscribers)).max(1);
+        self.options = self.options.clone().depth(depth).subscribers(subscribers).max_len(self.max_len);
     }
 }

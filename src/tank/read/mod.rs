@@ -193,7 +193,7 @@ impl RecordingOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], [`Error::NotMcap`].
+    /// [`Error::Io`], [`Error::NotMcap`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Recording, Error> {
         let path = path.as_ref();
         let source = File::open(path).and_then(Source::file).map_err(|source| system("open", path, source))?;
@@ -215,7 +215,7 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], [`Error::NotMcap`].
+    /// [`Error::Io`], [`Error::NotMcap`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::options().open(path)
     }
@@ -339,7 +339,7 @@ impl Recording {
     /// # Errors
     ///
     /// [`Error::Damaged`] if it is not where the summary says, or has another checksum: that shows when all of it was written.
-    /// [`Error::System`].
+    /// [`Error::Io`].
     pub fn copy_attachment(&self, attachment: &Attachment<'_>, to: &mut impl Write) -> Result<(), Error> {
         let place = self.place(attachment.offset, attachment.record_len, op::ATTACHMENT)?;
         let fault = |fault| self.error(place.fault(fault));
@@ -373,21 +373,22 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`], [`Error::System`].
+    /// [`Error::Damaged`], [`Error::Io`].
     pub fn metadata(&self) -> Result<Vec<Metadata>, Error> {
-        self.metadata_where(|_| true)
+        let mut found = Vec::new();
+        self.each_metadata(|_| true, |metadata| found.push(metadata))?;
+        Ok(found)
     }
 
-    fn metadata_where(&self, mut wanted: impl FnMut(&str) -> bool) -> Result<Vec<Metadata>, Error> {
-        let mut found = Vec::new();
+    fn each_metadata(&self, wanted: impl Fn(&str) -> bool, mut each: impl FnMut(Metadata)) -> Result<(), Error> {
         for index in self.summary.metadata.iter().filter(|index| wanted(&index.name)) {
             let place = self.place(index.offset, index.len, op::METADATA)?;
             let mut walk = Walk::new(self.source.clone(), place.offset, place.end(), self.limit);
             let body = walk.body(place).map_err(|stop| self.error(stop))?;
             let (name, entries) = parse::metadata(body).map_err(|fault| self.error(place.fault(fault)))?;
-            found.push(Metadata { name, entries });
+            each(Metadata { name, entries });
         }
-        Ok(found)
+        Ok(())
     }
 
     /// What became of each topic's messages while the file was written, as far as the recorder wrote it down. A recorder that
@@ -399,9 +400,8 @@ impl Recording {
     pub fn counts(&self) -> Result<BTreeMap<String, Counts>, Error> {
         let mut counts = BTreeMap::new();
         // What was written later knows more.
-        for metadata in self.metadata_where(|name| name == Counts::METADATA)? {
-            counts.extend(Counts::of_entries(&metadata.entries));
-        }
+        let is_wanted = |name: &str| name == Counts::METADATA;
+        self.each_metadata(is_wanted, |metadata| counts.extend(Counts::of_entries(&metadata.entries)))?;
         Ok(counts)
     }
 
@@ -409,7 +409,7 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], where messages lie outside of chunks and have to be found.
+    /// [`Error::Io`], where messages lie outside of chunks and have to be found.
     pub fn messages(&self, query: Query) -> Result<Messages<'_>, Error> {
         Messages::new(self, query)
     }

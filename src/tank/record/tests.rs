@@ -306,6 +306,37 @@ fn a_disk_that_hangs_keeps_no_publisher_waiting_and_what_found_no_memory_is_coun
     publisher.remove().unwrap();
 }
 
+#[test]
+fn a_topic_that_becomes_lossless_is_not_kept_waiting_either() {
+    let disk = Disk::default();
+    let (other, options) = topic();
+    let domain = options.domain.clone().unwrap();
+    let open = |overflow| {
+        let options = Publisher::<[u8]>::options().domain(&domain).slots(SlotKind::Words).max_len(100).depth(64);
+        options.overflow(overflow).open("changing").unwrap()
+    };
+    let mut publisher = open(Overflow::Overwrite);
+    let recorder = Recorder::start_on(options.chunk_bytes(2000).memory(20_000), disk.clone()).unwrap();
+    publisher.publish(&[1; 100]).unwrap();
+    while recorder.progress().messages == 0 {
+        std::thread::yield_now();
+    }
+    drop(publisher);
+    disk.set(|state| state.hangs = true);
+    let mut publisher = open(Overflow::Block);
+    let each = 2000;
+    for _ in 1..each {
+        publisher.publish_timeout(&[1; 100], Duration::from_secs(40)).unwrap();
+    }
+    disk.set(|state| state.hangs = false);
+    let report = recorder.stop();
+    let counts = report.topics["changing"];
+    assert_eq!(counts.published(), each);
+    assert!(counts.lost > 0, "the disk did not hang for long enough to show anything");
+    publisher.remove().unwrap();
+    other.remove().unwrap();
+}
+
 /// Of a message that is larger than a chunk, as much counts as it takes: however many there are, few are in memory.
 #[test]
 fn large_messages_take_no_more_memory_than_small_ones() {
