@@ -207,6 +207,24 @@ fn parts_of_a_recording_are_played_as_one_and_what_is_in_two_of_them_once() {
 }
 
 #[test]
+fn topics_of_others_whose_names_begin_with_a_slash_are_played_without_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rosbags.mcap");
+    let domain = Domain::new();
+    let player = player(&domain).as_fast_as_possible().start([path]).unwrap();
+    let mut force = subscribe(&domain, "force");
+    for at in 0..10 {
+        let message = force.recv_timeout(PATIENCE).unwrap().expect("a message comes");
+        assert_eq!(message[..8], f64::from(at).to_le_bytes());
+    }
+    assert_eq!(player.finish().unwrap().topics["force"].published, 10);
+    // Another name can be any other.
+    let player = self::player(&domain).remap("/force", "robot/force").as_fast_as_possible().start([path]).unwrap();
+    let mut force = subscribe(&domain, "robot/force");
+    assert!(force.recv_timeout(PATIENCE).unwrap().is_some());
+    player.finish().unwrap();
+}
+
+#[test]
 fn a_topic_that_nobody_comes_to_is_named_in_the_error() {
     let domain = Domain::new();
     let directory = Directory::new(&domain);
