@@ -13,6 +13,8 @@ use super::region::system_error;
 use super::takeover::take_topic;
 use super::writing_end::{Patience, Writer, WritingEnd};
 use super::{Error, Geometry, Schema};
+#[cfg(feature = "tank")]
+use super::{Observer, Start};
 #[cfg(doc)]
 use super::{Overflow, Timestamps};
 use crate::std::futex::Deadline;
@@ -74,6 +76,13 @@ impl<T: Payload + ?Sized> Publisher<T> {
     pub fn wait_for_subscribers(&self, count: u32, timeout: Duration) -> Result<bool, Error> {
         self.end.region.check_ours()?;
         Ok(self.end.wait_for_subscribers(count, Deadline::after(timeout)))
+    }
+
+    /// Looks at the topic as it is now, also when another has taken its name.
+    #[cfg(feature = "tank")]
+    pub(crate) fn observer(&self) -> Result<Observer, Error> {
+        let name = &self.end.region.name;
+        Observer::open_in(&name.domain, &name.topic, Start::New)
     }
 
     /// Has waits for room end with [`Error::Stopped`] once `stop` is true (within about 100 ms), also those of

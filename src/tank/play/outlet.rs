@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
 use super::PlayerOptions;
 use super::reel::Frame;
 use crate::tank::read::{Recording, Topic};
 use crate::tank::record::encapsulation;
-use crate::topic::{Error, Overflow, Publisher, PublisherOptions, SlotKind, Timestamps};
+use crate::topic::{Error, Observer, Overflow, Publisher, PublisherOptions, SlotKind, Timestamps};
 
 /// The longest message that a topic is made for where nothing is known; it is made anew for longer ones.
 const USUAL_LEN: usize = 4096;
 /// The longest message that is published.
 const LONGEST: usize = 1 << 30;
+/// How often to ask whether those that are waited for still live, and whether it is to end.
+const LIFE_CHECK: Duration = Duration::from_millis(100);
 
 /// What goes where.
 #[derive(Debug)]
@@ -180,12 +183,25 @@ impl Outlets {
 }
 
 impl Outlet {
-    /// Makes the topic anew, as `shape` has it. Its subscribers receive what it holds, and go on there.
+    /// Makes the topic anew, as `shape` has it. Its subscribers receive what it holds, and go on there; where the publisher waits
+    /// for them, it waits until they have.
     fn make_anew(&mut self, shape: &Shape, stop: &Arc<AtomicBool>) -> Result<&mut Publisher<[u8]>, Error> {
+        let old = match &self.publisher {
+            Some(publisher) if publisher.geometry().overflow == Overflow::Block => Some(publisher.observer()?),
+            _ => None,
+        };
+        let subscribers = old.as_ref().map_or(0, Observer::subscribers);
         // A topic has one publisher at a time.
         self.publisher = None;
         let mut publisher = shape.options.clone().open(&self.topic)?;
         publisher.stop_waiting_when(stop.clone());
+        if let Some(old) = old {
+            // One that died is in neither. Acquire: pairs with the Release with which it is set.
+            while !publisher.wait_for_subscribers(subscribers, LIFE_CHECK)?
+                && old.subscribers() > 0
+                && !stop.load(Acquire)
+            {}
+        }
         Ok(self.publisher.insert(publisher))
     }
 
