@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use conduit::Subscriber;
-use conduit::tank::{Error, Player, PlayerOptions, Recorder, SyncPolicy};
-use conduit::topic::{Overflow, SlotKind, Timestamps};
+use conduit::tank::{Error, Player, PlayerOptions, Recorder, SyncPolicy, Writer};
+use conduit::topic::{Overflow, Schema, SlotKind, Timestamps};
 use support::{Directory, Domain, LEN, PATIENCE, eventually, message, rounds};
 
 /// Where a recording's times begin: any time will do.
@@ -204,6 +204,52 @@ fn parts_of_a_recording_are_played_as_one_and_what_is_in_two_of_them_once() {
     assert_eq!(map.join().unwrap(), all);
     let report = player.finish().unwrap();
     assert_eq!(report.topics["map"].repeated, files.len() as u64 - 1);
+}
+
+#[test]
+fn topics_of_others_whose_names_begin_with_a_slash_are_played_without_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rosbags.mcap");
+    let domain = Domain::new();
+    let player = player(&domain).as_fast_as_possible().start([path]).unwrap();
+    let mut force = subscribe(&domain, "force");
+    for at in 0..10 {
+        let message = force.recv_timeout(PATIENCE).unwrap().expect("a message comes");
+        assert_eq!(message[..8], f64::from(at).to_le_bytes());
+    }
+    assert_eq!(player.finish().unwrap().topics["force"].published, 10);
+    // Another name can be any other.
+    let player = self::player(&domain).remap("/force", "robot/force").as_fast_as_possible().start([path]).unwrap();
+    let mut force = subscribe(&domain, "robot/force");
+    assert!(force.recv_timeout(PATIENCE).unwrap().is_some());
+    player.finish().unwrap();
+}
+
+#[test]
+fn a_message_longer_than_its_topic_takes_makes_the_topic_anew_and_no_subscriber_of_a_lossless_one_loses_any() {
+    for _ in 0..rounds(50) {
+        let domain = Domain::new();
+        let directory = Directory::new(&domain);
+        let path = directory.file("run.mcap");
+        let mut writer = Writer::create(&path, Writer::options()).unwrap();
+        let topic = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
+        for at in 0..500 {
+            let len = if at == 20 { 10_000 } else { LEN };
+            writer.write(topic, at, BEGIN + u64::from(at), &message(len, at.into())).unwrap();
+        }
+        writer.finish().unwrap();
+        let options = player(&domain).overflow(Overflow::Block).depth(64).as_fast_as_possible().paused(true);
+        let player = options.start([&path]).unwrap();
+        let mut subscribers = [subscribe(&domain, "t"), subscribe(&domain, "t")];
+        player.resume();
+        // They come late to what takes the topic's place.
+        eventually("the long one is next", || player.progress().published >= 20);
+        std::thread::scope(|scope| {
+            for subscriber in &mut subscribers {
+                scope.spawn(|| assert_eq!(receive(subscriber, 499), (0..500).collect::<Vec<_>>()));
+            }
+        });
+        assert_eq!(player.finish().unwrap().topics["t"].published, 500);
+    }
 }
 
 #[test]

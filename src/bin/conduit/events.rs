@@ -3,8 +3,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -24,9 +24,19 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// The exit code of a command that is interrupted and does not end by itself.
 static FORCED_CODE: AtomicU8 = AtomicU8::new(Outcome::Interrupted as u8);
 
+/// What there is to say then.
+static FORCED_NOTE: OnceLock<&'static str> = OnceLock::new();
+
 /// What a command that is interrupted from now on has to say for itself.
 pub fn something_was_done() {
     FORCED_CODE.store(Outcome::Done as u8, Ordering::Relaxed);
+}
+
+/// How a command ends that is interrupted from now on and does not end by itself.
+#[cfg(feature = "tank")]
+pub fn if_forced(code: u8, reason: &'static str) {
+    FORCED_CODE.store(code, Ordering::Relaxed);
+    FORCED_NOTE.get_or_init(|| reason);
 }
 
 /// What ended a sleep. Several things may have.
@@ -88,6 +98,9 @@ impl Events {
                 flag.store(true, Ordering::Release);
                 ring.ring();
                 wait_for(&signals, Some(grace));
+                if let Some(reason) = FORCED_NOTE.get() {
+                    note(format_args!("{reason}"));
+                }
                 std::process::exit(FORCED_CODE.load(Ordering::Relaxed).into());
             })
             .map_err(|error| Failure::Failed(format!("cannot start a thread for signals: {error}")))?;

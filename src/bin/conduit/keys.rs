@@ -16,9 +16,11 @@ impl Keys {
     /// `None` if standard input is no terminal, or one that this program is not in the foreground of.
     pub fn new() -> Option<Self> {
         let stdin = io::stdin();
-        if !stdin.is_terminal() || rustix::termios::tcgetpgrp(&stdin).ok()? != rustix::process::getpgrp() {
+        if !stdin.is_terminal() || !is_in_foreground() {
             return None;
         }
+        // Put into the background later on, the program is not to be stopped for having looked at the terminal.
+        block(&[libc::SIGTTIN, libc::SIGTTOU]);
         let before = tcgetattr(&stdin).ok()?;
         let mut modes = before.clone();
         modes.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO);
@@ -28,7 +30,8 @@ impl Keys {
         Some(Keys { before })
     }
 
-    /// The keys that were pressed. Empty if there are none, `None` if there will be no more.
+    /// The keys that were pressed. Empty if there are none, `None` if there will be no more: also once they are meant for
+    /// another program.
     pub fn read(&self) -> Option<Vec<u8>> {
         let mut keys = [0; 64];
         match rustix::io::read(io::stdin(), &mut keys) {
@@ -42,7 +45,28 @@ impl Keys {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        // In the background the terminal is another program's.
+        if is_in_foreground() {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        }
+    }
+}
+
+fn is_in_foreground() -> bool {
+    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// Keeps signals from this thread, and those that it starts.
+fn block(signals: &[i32]) -> libc::sigset_t {
+    // SAFETY: a C struct of integers that `sigemptyset` fills; the calls read and write only what they are given.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for &signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        set
     }
 }
 
@@ -52,15 +76,9 @@ pub struct Signals(OwnedFd);
 impl Signals {
     /// Call this before there are other threads.
     pub fn new(signals: &[i32]) -> Result<Self> {
-        // SAFETY: a C struct of integers that `sigemptyset` fills; the calls read and write only what they are given, and
-        // the descriptor is this one's own.
+        let set = block(signals);
+        // SAFETY: reads the set; the descriptor is this one's own.
         let fd = unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for &signal in signals {
-                libc::sigaddset(&mut set, signal);
-            }
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
             match libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
                 -1 => {
                     let error = io::Error::last_os_error();

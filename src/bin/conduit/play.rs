@@ -95,12 +95,24 @@ pub fn run(args: &Args, context: &Context) -> Result {
         options = options.overflow(conduit::topic::Overflow::Block);
     }
     let player = options.start(&args.files)?;
-    something_was_done();
     let ended = follow(&player, &mut events)?;
-    let report = if ended { player.finish()? } else { player.stop()? };
+    let report = match if ended { player.finish() } else { player.stop() } {
+        Err(error @ conduit::tank::Error::NoSubscriber { .. }) => {
+            note(format_args!("{error}"));
+            return Ok(Outcome::TimedOut);
+        }
+        report => report?,
+    };
     tell(&report, context)?;
-    let refused = report.topics.values().any(|played| played.refused > 0);
-    if refused || report.damaged > 0 { Ok(Outcome::Degraded) } else { Ok(Outcome::Done) }
+    let (mut published, mut refused) = (0, 0);
+    for played in report.topics.values() {
+        (published, refused) = (published + played.published, refused + played.refused);
+    }
+    if !ended && published == 0 {
+        return Ok(Outcome::Interrupted);
+    }
+    let is_whole = refused == 0 && report.damaged == 0 && report.problems.is_empty();
+    Ok(if is_whole { Outcome::Done } else { Outcome::Degraded })
 }
 
 /// Until it ends of itself: then `true`.
@@ -108,7 +120,11 @@ fn follow(player: &Player, events: &mut Events) -> Result<bool> {
     let mut keys = Keys::new();
     let mut line = Line { due: io::stderr().is_terminal().then(Instant::now), shown: false, has_keys: keys.is_some() };
     loop {
-        let due = line.show(&player.progress());
+        let progress = player.progress();
+        if progress.published > 0 {
+            something_was_done();
+        }
+        let due = line.show(&progress);
         let stdin = io::stdin();
         let mut descriptors = vec![player.as_fd()];
         descriptors.extend(keys.as_ref().map(|_| stdin.as_fd()));
@@ -203,6 +219,9 @@ impl Drop for Line {
 }
 
 fn tell(report: &PlayReport, context: &Context) -> Result<()> {
+    for problem in &report.problems {
+        note(format_args!("{problem}"));
+    }
     if report.damaged > 0 {
         note(format_args!("{} left out", units::several(report.damaged, "damaged piece was", "damaged pieces were")));
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use conduit::tank::{Compression, Recorder, Report, SyncPolicy, leftovers};
 use serde_json::{Map, Value, json};
 
-use crate::events::{Events, something_was_done};
+use crate::events::{self, Events};
 use crate::keys::{Keys, Signals};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, Table, harmless, note, print_json};
@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = units::size)]
     chunk_size: usize,
     /// Within how long after that it outlives a failure of power: a time, chunk (at once) or none
-    #[arg(long, value_name = "WHEN", default_value = "1s")]
+    #[arg(long, value_name = "WHEN", default_value = "1s", value_parser = sync_policy)]
     sync: SyncPolicy,
     /// Go on in another file before one gets larger
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
@@ -85,6 +85,14 @@ fn key_and_value(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err("write KEY=VALUE".into()),
+    }
+}
+
+fn sync_policy(text: &str) -> std::result::Result<SyncPolicy, String> {
+    match text {
+        "none" => Ok(SyncPolicy::None),
+        "chunk" => Ok(SyncPolicy::Chunk),
+        time => units::duration(time).map(SyncPolicy::Every).map_err(|error| format!("none, chunk or a time: {error}")),
     }
 }
 
@@ -134,7 +142,11 @@ pub fn run(args: &Args, context: &Context) -> Result {
     let path = args.path();
     name_leftovers(&path);
     let recorder = args.start(&path, context)?;
-    something_was_done();
+    events::if_forced(
+        1,
+        "told to end for the second time, or the disk does not answer: the recording has no end, which \
+        `conduit tank recover` gives it, and there is no account of what was lost",
+    );
     note(format_args!("recording into {}{}", path.display(), context.in_domain()));
     let end = args.duration.map(|duration| Instant::now() + duration);
     follow(&recorder, &mut events, &signals, end)?;

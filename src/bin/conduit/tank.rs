@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use conduit::tank::{Checked, Counts, Query, Recording, Recovered, Topic, check, recover};
@@ -70,14 +72,10 @@ pub fn run(args: &Args, context: &Context) -> Result {
         Command::Check { file } => tell_check(&check(file)?, file, context),
         Command::Recover { file, output } => {
             if let Some(copy) = output {
-                if copy.exists() {
-                    return Err(Failure::Failed(format!("{} exists already: choose another name", copy.display())));
-                }
-                std::fs::copy(file, copy).map_err(|error| {
-                    Failure::Failed(format!("cannot copy {} to {}: {error}", file.display(), copy.display()))
-                })?;
+                copy_new(file, copy)?;
+                let recovered = recover(copy).inspect_err(|_| _ = std::fs::remove_file(copy))?;
+                return tell_recovery(&recovered, copy, context);
             }
-            let file = output.as_ref().unwrap_or(file);
             tell_recovery(&recover(file)?, file, context)
         }
         Command::Cat { file, topics, start, end, field, format } => {
@@ -86,6 +84,14 @@ pub fn run(args: &Args, context: &Context) -> Result {
             let after =
                 |time: &std::time::Duration| first.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX));
             let wanted: Vec<_> = topics.iter().map(|topic| Pattern::new(topic)).collect();
+            if let Some(none) =
+                wanted.iter().find(|pattern| !recording.topics().iter().any(|topic| pattern.matches(&topic.name)))
+            {
+                let none = harmless(none.as_str());
+                return Err(Failure::Usage(format!(
+                    "nothing was recorded from {none}: `conduit tank info` lists topics"
+                )));
+            }
             let is_wanted =
                 |topic: &&Topic| wanted.is_empty() || wanted.iter().any(|pattern| pattern.matches(&topic.name));
             let mut query = Query::new().topics(recording.topics().iter().filter(is_wanted).map(|topic| topic.id));
@@ -97,6 +103,22 @@ pub fn run(args: &Args, context: &Context) -> Result {
             cat(&recording, query, field.as_deref(), format)
         }
     }
+}
+
+/// Copies the contents of a file to one that is new: not its permissions, which may forbid to write.
+fn copy_new(file: &Path, copy: &Path) -> Result<()> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::Failed(format!("{} exists already: choose another name", copy.display()))
+        }
+        _ => Failure::Failed(format!("cannot copy {} to {}: {error}", file.display(), copy.display())),
+    };
+    let mut from = File::open(file).map_err(failed)?;
+    let mut to = File::create_new(copy).map_err(failed)?;
+    io::copy(&mut from, &mut to).map(drop).map_err(|error| {
+        let _ = std::fs::remove_file(copy);
+        failed(error)
+    })
 }
 
 /// A recording, and what is wrong with it said.

@@ -36,7 +36,10 @@ pub fn size(text: &str) -> Result<usize, String> {
         _ => return Err(format!("`{unit}` is no unit of size: K, M, G (of 1024) and kB, MB, GB (of 1000) are")),
     };
     let total = number.ok_or_else(|| format!("`{text}` is no size such as 4096 or 64K"))? * bytes;
-    if !(1.0..=1e12).contains(&total) { Err("1 byte to 1 TB is possible".into()) } else { Ok(total as usize) }
+    if !(1.0..=1e12).contains(&total) {
+        return Err("1 byte to 1 TB is possible".into());
+    }
+    usize::try_from(total as u64).map_err(|_| format!("at most {} bytes are possible here", usize::MAX))
 }
 
 /// Reads a rate in hertz: `10`, `0.5`, `1kHz`.

@@ -11,6 +11,8 @@ use super::{Error, Geometry, Schema, Start, WriterState, watch};
 use crate::core::atomic::Ordering;
 use crate::core::ring::{FrameObserver, Meta, ReadError, WordReader, is_pending};
 use crate::std::futex::{self, Deadline};
+#[cfg(feature = "tank")]
+use crate::std::lock;
 
 /// How often an observer looks that may not write the page that sleepers announce themselves on.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -191,6 +193,13 @@ impl Observer {
     /// is none.
     pub fn clock_offset(&self) -> Option<i128> {
         self.region.clock_offset()
+    }
+
+    /// How many living subscribers are here, and have not moved on to a region that took the topic's name since.
+    #[cfg(feature = "tank")]
+    pub(crate) fn subscribers(&self) -> u32 {
+        let is_there = |bit: &u32| lock::is_locked(self.region.file(), *bit).unwrap_or(false);
+        (0..self.region.geometry().subscribers).filter(is_there).count() as u32
     }
 
     fn is_ready(&self) -> bool {

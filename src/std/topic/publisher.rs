@@ -13,6 +13,8 @@ use super::region::system_error;
 use super::takeover::take_topic;
 use super::writing_end::{Patience, Writer, WritingEnd};
 use super::{Error, Geometry, Schema};
+#[cfg(feature = "tank")]
+use super::{Observer, Start};
 #[cfg(doc)]
 use super::{Overflow, Timestamps};
 use crate::std::futex::Deadline;
@@ -90,6 +92,13 @@ impl<T: Payload + ?Sized> Publisher<T> {
     pub(crate) fn wait_for_subscribers_until(&self, count: u32, deadline: Deadline) -> Result<bool, Error> {
         self.end.region.check_ours()?;
         self.end.wait_for_subscribers(count, deadline)
+    }
+
+    /// Looks at the topic as it is now, also when another has taken its name.
+    #[cfg(feature = "tank")]
+    pub(crate) fn observer(&self) -> Result<Observer, Error> {
+        let name = &self.end.region.name;
+        Observer::open_in(&name.domain, &name.topic, Start::New)
     }
 
     /// Has waits for room and for subscribers end with [`Error::Stopped`] once `stop` is true (within about 100 ms), also those

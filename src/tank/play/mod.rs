@@ -29,7 +29,8 @@ pub use self::outlet::Played;
 /// Publishes what was recorded, spaced as it was.
 ///
 /// Topics are as they were when they were recorded, as far as the file says: one that Conduit recorded says it all. What others
-/// recorded is published as it stands in the file, in topics that grow with their messages.
+/// recorded is published as it stands in the file, in topics that grow with their messages. Names such as `/imu`, as in ROS, lose
+/// the slash in front.
 ///
 /// As a descriptor it becomes readable at the end of the recording.
 ///

@@ -154,7 +154,10 @@ impl PlayerOptions {
 
     /// The topic that what was recorded from `topic` goes to.
     pub(super) fn target<'a>(&'a self, topic: &'a str) -> &'a str {
-        self.remap.iter().find(|(from, _)| from == topic).map_or(topic, |(_, to)| to)
+        match self.remap.iter().find(|(from, _)| from == topic) {
+            Some((_, to)) => to,
+            None => topic.strip_prefix('/').unwrap_or(topic),
+        }
     }
 }
 

@@ -12,12 +12,14 @@ use crate::std::futex::Deadline;
 use crate::tank;
 use crate::tank::read::{Recording, Topic};
 use crate::tank::record::encapsulation;
-use crate::topic::{Error, Overflow, Pattern, Publisher, PublisherOptions, SlotKind, Timestamps};
+use crate::topic::{Error, Observer, Overflow, Pattern, Publisher, PublisherOptions, SlotKind, Timestamps};
 
 /// The longest message that a topic is made for where nothing is known; it is made anew for longer ones.
 const USUAL_LEN: usize = 4096;
 /// The longest message that is published.
 const LONGEST: usize = 1 << 30;
+/// How often to ask whether those that are waited for still live.
+const LIFE_CHECK: Duration = Duration::from_millis(100);
 
 /// About as many bytes as the messages of a topic take together, whatever a file says.
 const MOST: u64 = 1 << 28;
@@ -218,22 +220,31 @@ impl Outlets {
 }
 
 impl Outlet {
-    /// Makes the topic anew, as `shape` has it, if there is room. Its subscribers receive what it holds, and go on there.
+    /// Makes the topic anew, as `shape` has it, if there is room. Its subscribers receive what it holds, and go on there; where
+    /// the publisher waits for them, it waits until they have.
     fn make_anew(&mut self, shape: &Shape, stop: &Arc<AtomicBool>) -> Result<(), Error> {
+        let old = match &self.publisher {
+            Some(publisher) if publisher.geometry().overflow == Overflow::Block => Some(publisher.observer()?),
+            _ => None,
+        };
+        let subscribers = old.as_ref().map_or(0, Observer::subscribers);
         // A topic has one publisher at a time.
         self.publisher = None;
-        match shape.options.clone().open(&self.topic) {
-            Ok(mut publisher) => {
-                publisher.stop_waiting_when(stop.clone());
-                self.publisher = Some(publisher);
-                Ok(())
-            }
+        let mut publisher = match shape.options.clone().open(&self.topic) {
+            Ok(publisher) => publisher,
             Err(error @ (Error::NoRoom { .. } | Error::InvalidOption { .. })) => {
                 tracing::warn!(topic = self.topic, %error, "a topic cannot be made as its next message needs it");
-                Ok(())
+                return Ok(());
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
+        };
+        publisher.stop_waiting_when(stop.clone());
+        if let Some(old) = old {
+            // One that died is in neither.
+            while !publisher.wait_for_subscribers(subscribers, LIFE_CHECK)? && old.subscribers() > 0 {}
         }
+        self.publisher = Some(publisher);
+        Ok(())
     }
 
     fn refuse(&mut self, reason: &str) -> Result<(), Error> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::Recorder;
@@ -18,25 +17,6 @@ pub enum SyncPolicy {
     Every(Duration),
     /// After each chunk, before the next one is written. A failure of power loses at most the chunk time.
     Chunk,
-}
-
-impl FromStr for SyncPolicy {
-    type Err = String;
-
-    /// `none`, `chunk`, or a time as `1s` or `250ms`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let time = |unit: &str, nanoseconds: u64| {
-            let number: u64 = text.strip_suffix(unit)?.parse().ok().filter(|&number| number > 0)?;
-            Some(SyncPolicy::Every(Duration::from_nanos(number.checked_mul(nanoseconds)?)))
-        };
-        match text {
-            "none" => Ok(SyncPolicy::None),
-            "chunk" => Ok(SyncPolicy::Chunk),
-            _ => time("ms", 1_000_000)
-                .or_else(|| time("s", 1_000_000_000))
-                .ok_or_else(|| format!("`{text}` is none of `none`, `chunk` and a time such as `1s`")),
-        }
-    }
 }
 
 /// What to record, and how: made by [`Recorder::options`].
