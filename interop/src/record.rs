@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conduit::tank::{Compression, Recorder, RecorderOptions, Recording, Report, SyncPolicy, Writer, recover};
 use conduit::msgs::Imu;
+use conduit::tank::{Compression, Recorder, RecorderOptions, Recording, Report, SyncPolicy, Writer, recover};
 use conduit::topic::{self, Overflow, PublisherOptions, Schema, Timestamps};
 use conduit::{Publisher, Subscriber};
 

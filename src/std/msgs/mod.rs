@@ -18,7 +18,7 @@
 //! ```
 //! use conduit::msgs::{Header, Pose, PoseStamped, Quaternion, Time};
 //!
-//! let pose = Pose { position: [1.0, 2.0, 0.0].into(), orientation: Quaternion::from_euler(0.0, 0.0, 1.57) };
+//! let pose = Pose { position: [1.0, 2.0, 0.0].into(), orientation: Quaternion::from_euler(0.0, 0.0, 1.5) };
 //! let header = Header { stamp: Time::now(), frame_id: "map".parse()? };
 //! let message = PoseStamped { header, pose };
 //! assert_eq!(message.header.frame_id, *"map");
