@@ -48,6 +48,8 @@ fn what_is_recorded_is_told_checked_printed_and_played() {
     let values = cli.run(&["tank", "cat", file, "--field", "angular_velocity.x"]).code(0);
     assert_eq!(values.lines().len(), 100);
     assert_eq!(values.lines()[99], "99.0");
+    let several = cli.run(&["tank", "cat", file, "-f", "angular_velocity.x", "-f", "stamp.sec"]).code(0);
+    assert!(several.lines()[99].starts_with("angular_velocity.x: 99.0  stamp.sec: "), "{several:?}");
     assert!(cli.run(&["tank", "cat", file, "--field", "angular_velocity.q"]).code(2).err.contains("has x, y, z"));
 
     let echo = cli.start(&["echo", "again", "-n", "100", "--field", "angular_velocity.x"]);
