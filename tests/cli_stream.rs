@@ -521,6 +521,22 @@ fn pub_makes_a_topic_of_the_shape_that_is_asked_for() {
 }
 
 #[test]
+fn a_latched_topic_stays_one_and_gives_later_subscribers_its_last_message() {
+    let cli = Cli::new();
+    cli.run(&["pub", "map", "first", "--latched"]).code(0);
+    let mut early = cli.domain.subscriber().open("map").unwrap();
+    assert_eq!(&*early.recv_timeout(PATIENCE).unwrap().unwrap(), b"first");
+    cli.run(&["pub", "map", "second"]).code(0);
+    assert_eq!(&*early.recv_timeout(PATIENCE).unwrap().unwrap(), b"second");
+    assert!(early.geometry().latched, "whoever asks for nothing takes the topic as it is");
+    let mut late = cli.domain.subscriber().open("map").unwrap();
+    assert_eq!(&*late.recv_timeout(PATIENCE).unwrap().unwrap(), b"second");
+    let mut plain = cli.domain.bytes().open("plain").unwrap();
+    plain.publish(b"x").unwrap();
+    assert_eq!(cli.domain.subscriber().open("plain").unwrap().try_recv().unwrap().map(|sample| sample.len()), None);
+}
+
+#[test]
 fn pub_says_that_it_replaces_a_topic_by_one_of_another_type() {
     let cli = Cli::new();
     let first = cli.run(&["pub", "t", "{}", "--type", "vector3"]).code(0);

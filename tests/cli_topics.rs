@@ -63,6 +63,29 @@ fn topics_long_tells_what_each_is_like() {
 }
 
 #[test]
+fn what_is_latched_is_told() {
+    let cli = Cli::new();
+    cli.run(&["pub", "map", "x", "--latched"]).code(0);
+    cli.run(&["pub", "plain", "x"]).code(0);
+    let long = cli.run(&["topics", "--long"]).code(0);
+    assert!(long.lines()[1].contains("  1, latched  ") && !long.lines()[2].contains("latched"), "{long:?}");
+    fits_80_columns(&long.out);
+    let topics = cli.run(&["topics", "--json"]).code(0).json()["topics"].clone();
+    let info = |topic| cli.run(&["info", topic]).code(0).out;
+    for (at, topic, latched) in [(0, "map", "yes: a new subscriber begins with the last message"), (1, "plain", "no")] {
+        assert!(info(topic).contains(&format!("\nlatched       {latched}\n")), "{}", info(topic));
+        let json = cli.run(&["info", topic, "--json"]).code(0).json();
+        assert_eq!(json["geometry"]["latched"], topic == "map");
+        assert_eq!(topics[at]["geometry"]["latched"], topic == "map");
+    }
+    let mut watch = cli.start(&["topics", "--watch", "--long"]);
+    assert!(watch.line().ends_with(", 0 subscribers, latched"));
+    assert!(watch.line().ends_with(", 0 subscribers"));
+    let mut watch = cli.start(&["topics", "--watch", "--json"]);
+    assert_eq!([watch.json_line(), watch.json_line()].map(|line| line["latched"] == true), [true, false]);
+}
+
+#[test]
 fn topics_json_is_one_object() {
     let cli = Cli::new();
     let _imu = cli.domain.publisher::<Imu>().open("imu").unwrap();
@@ -414,6 +437,8 @@ fn topic_names_are_completed_as_they_are_now() {
     assert_eq!(offered(&cli, &["--domain", other.domain.name(), "info", "s"]), ["second"]);
     assert!(offered(&cli, &["--domain", ""]).contains(&other.domain.name().to_string()));
     assert!(offered(&cli, &["to"]).contains(&"topics".to_string()));
+    assert!(offered(&cli, &["pub", "t", "--la"]).contains(&"--latched".to_string()));
+    assert!(offered(&cli, &["echo", "t", "--no"]).contains(&"--no-plot".to_string()));
     assert!(offered(&cli, &["pub", "t", "--type", "i"]).contains(&"imu".to_string()));
 }
 
