@@ -443,6 +443,16 @@ fn topic_names_are_completed_as_they_are_now() {
 }
 
 #[test]
+fn fields_of_the_topics_on_the_command_line_are_completed() {
+    let cli = Cli::new();
+    let _publishers = (cli.domain.publisher::<Imu>().open("imu").unwrap(), publishers(&cli, &["opaque"]));
+    assert_eq!(offered(&cli, &["echo", "opaque", "imu", "--field", "st"]), ["stamp", "stamp.nanosec", "stamp.sec"]);
+    let second = offered(&cli, &["echo", "imu", "-f", "stamp", "-f", "orientation_covariance[8"]);
+    assert_eq!(second, ["orientation_covariance[8]"]);
+    assert_eq!(offered(&cli, &["echo", "opaque", "--field", "s"]), [""; 0]);
+}
+
+#[test]
 fn every_shell_has_a_script_and_bash_runs_it() {
     let cli = Cli::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

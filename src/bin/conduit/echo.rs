@@ -1,7 +1,8 @@
 //! `conduit echo`: shows messages as they come.
 //!
 //! A thread observes each topic; the main thread sleeps until topics come, the time is over, or a thread has something to
-//! say. Observers take no subscriber's place and cannot slow a publisher down.
+//! say. Threads print lines; a plot they only add to, and the main thread draws it when it is due. Observers take no
+//! subscriber's place and cannot slow a publisher down.
 
 pub mod board;
 pub mod decoder;
@@ -29,10 +30,10 @@ use printer::{Message, Printer};
 ///
 /// Waits for topics that do not exist yet. Exits with 3 if messages were overwritten before they could be shown.
 ///
-/// On a terminal, fields that are numbers or truth values are plotted: a line each, with the last value, and the lowest and
-/// the highest of what the blocks show. The newest is at the right. A column is a message; those that were published within
-/// 50 ms share one, which is as high as their mean. NaN leaves a gap. With the first message that has something else in
-/// such a field, lines go on.
+/// On a terminal, fields that are numbers or truth values are plotted, a line each: the last value, the lowest and the
+/// highest, and blocks on the scale between these two, the newest at the right. A column is a message; messages published
+/// within 50 ms share one, which is as high as their mean, and all of them count for the lowest and the highest. NaN leaves a
+/// gap. From the first message on that has something else in such a field, messages are lines.
 #[derive(clap::Args)]
 pub struct Args {
     /// Topics, or patterns
@@ -45,9 +46,9 @@ pub struct Args {
     #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
     timeout: Option<Duration>,
     /// Only this field, such as pose.position.x or joints[2]; may be given several times
-    #[arg(short, long = "field", value_name = "PATH")]
+    #[arg(short, long = "field", value_name = "PATH", add = completions::fields())]
     fields: Vec<String>,
-    /// A line a message on a terminal, too, with all digits. There is no option for the opposite: what can be plotted is
+    /// A line for each message on a terminal, too, with all digits. Nobody has to ask for plots: what can be plotted is
     #[arg(long)]
     no_plot: bool,
     /// Show at most so many messages a second of each topic
@@ -118,7 +119,7 @@ impl State {
         self.board.take().map_or(Ok(()), Board::end)
     }
 
-    /// Shows a message. Whether there is something to be drawn that was not there before.
+    /// Shows a message. True if there is something to draw now and was nothing before.
     fn show(&mut self, message: &Message<'_>, fields: &[String]) -> Result<bool> {
         if let Some(board) = &mut self.board {
             let was_drawn = board.due().is_none();
@@ -170,7 +171,10 @@ pub fn run(args: Args, context: &Context) -> Result {
             if state.is_done() {
                 return end(&mut state, Outcome::Done);
             }
-            topics.check(state.ended)?;
+            if let Err(failure) = topics.check(state.ended) {
+                state.end = Some(failure);
+                return end(&mut state, Outcome::Done);
+            }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return end(&mut state, Outcome::TimedOut);
             }
