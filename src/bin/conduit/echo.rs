@@ -164,6 +164,10 @@ pub fn run(args: Args, context: &Context) -> Result {
     }
     topics.say_what_is_awaited(context);
     loop {
+        if !topics.may_find_more() {
+            // What others do with their topics is no reason to wake.
+            events.ignore_topics();
+        }
         let quiet_since = shared.started + Duration::from_nanos(shared.last.load(Ordering::Relaxed));
         let mut deadline = args.timeout.map(|timeout| quiet_since + timeout);
         {
