@@ -8,12 +8,13 @@ use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cli::Cli;
-use conduit::Subscriber;
+use cli::terminal::Terminal;
+use cli::{Cli, send, stop};
 use conduit::msgs::{Imu, Time, Vector3};
 use conduit::topic::{Overflow, Schema, SlotKind, Start, Timestamps};
+use conduit::{Publisher, Subscriber};
 use serde_json::{Value, json};
 use support::PATIENCE;
 
@@ -76,6 +77,213 @@ fn echo_shows_one_field() {
     assert!(wrong.err.contains("geometry_msgs/Vector3 has x, y, z"), "{wrong:?}");
     let json = cli.run(&["echo", "imu", "--history", "-n1", "--field", "header.stamp.sec", "--json"]).code(0).json();
     assert_eq!(json["data"], 7);
+}
+
+#[test]
+fn echo_shows_several_fields_by_their_paths() {
+    let cli = Cli::new();
+    cli.run(&["pub", "imu", "--type", "imu", IMU]).code(0);
+    let echo = |args: &[&str]| cli.run(&[&["echo", "imu", "--history", "-n1"], args].concat());
+    let scalars = ["-f", "angular_velocity.z", "--field", "header.stamp.sec"];
+    assert_eq!(echo(&scalars).code(0).out, "angular_velocity.z: 0.1  header.stamp.sec: 7\n");
+    let json = echo(&[&scalars[..], &["--json"]].concat()).code(0).json();
+    assert_eq!(json["data"], json!({ "angular_velocity.z": 0.1, "header.stamp.sec": 7 }));
+    let array = echo(&["-f", "orientation_covariance", "-f", "header.stamp.sec"]).code(0).out;
+    assert_eq!(array, "orientation_covariance: [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]  header.stamp.sec: 7\n");
+    let nested = echo(&["-f", "header.stamp", "-f", "angular_velocity.z"]).code(0);
+    assert!(nested.lines()[0].starts_with("--- imu #0  20"), "{nested:?}");
+    assert_eq!(nested.lines()[1..], ["header.stamp:", "  sec: 7", "  nanosec: 0", "angular_velocity.z: 0.1"]);
+    let csv = echo(&["-f", "header.stamp", "-f", "angular_velocity.z", "--format", "csv"]).code(0);
+    assert_eq!(csv.lines()[0], "topic,sequence,time,lost,header.stamp.sec,header.stamp.nanosec,angular_velocity.z");
+    assert!(csv.lines()[1].ends_with("Z,0,7,0,0.1"), "{csv:?}");
+    let commas = echo(&["-f", "header.stamp.sec,header.stamp.nanosec"]).code(2);
+    assert!(commas.err.contains("builtin_interfaces/Time has sec, nanosec"), "a path has no commas: {commas:?}");
+    assert_eq!(echo(&["-f", "header.stamp.sec", "-f", "angular_velocity.q"]).code(2).out, "");
+}
+
+#[test]
+fn several_fields_of_json_are_shown_by_their_paths_too() {
+    let cli = Cli::new();
+    cli.run(&["pub", "j", "--type", "json", r#"{"a": {"b": [1, "x"]}, "c": null}"#]).code(0);
+    let echo = |args: &[&str]| cli.run(&[&["echo", "j", "--history", "-n1"], args].concat()).code(0);
+    assert_eq!(echo(&["-f", "a.b", "-f", "c", "-f", "d"]).out, "a.b: [1, \"x\"]  c: null  d: null\n");
+    let csv = echo(&["-f", "a.b", "-f", "c", "--format", "csv"]);
+    assert!(csv.lines()[0].ends_with(",lost,a.b[0],a.b[1],c") && csv.lines()[1].ends_with(",1,x,"), "{csv:?}");
+}
+
+#[test]
+fn no_escape_reaches_the_terminal_from_however_deep() {
+    let cli = Cli::new();
+    cli.run(&["pub", "j", "--type", "json", r#"{"a": [{"t": "\u009b2J"}]}"#]).code(0);
+    let out = cli.run(&["echo", "j", "--history", "-n1", "-f", "a"]).code(0).out;
+    assert_eq!(out, "[{\"t\":\"\\u{9b}2J\"}]\n");
+}
+
+/// Publishes numbers that are 100 ms apart, whenever they are published.
+fn publish_x(publisher: &mut Publisher<Vector3>, values: &[f64]) {
+    for &x in values {
+        let at = publisher.next_sequence() * 100_000_000;
+        publisher.publish_at(&Vector3 { x, ..Vector3::default() }, at).unwrap();
+    }
+}
+
+fn publisher_of_x(cli: &Cli) -> Publisher<Vector3> {
+    cli.domain.publisher::<Vector3>().timestamps(Timestamps::Given).open("v").unwrap()
+}
+
+#[test]
+fn numbers_are_plotted_in_place_on_a_terminal_with_the_newest_at_the_right() {
+    let cli = Cli::new();
+    let mut publisher = publisher_of_x(&cli);
+    publish_x(&mut publisher, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    let mut echo = cli.start_on_terminal(&["echo", "v", "--history", "-f", "x", "-f", "y"], 40);
+    // With the line of the cursor, or the plot is not all there yet.
+    let lines = echo.until("all of them", |lines| lines.len() == 3 && lines[0].ends_with("▁▂▃▄▅▆▇█"));
+    // The last column of the terminal stays free.
+    let line = |name, value, min, blocks| format!("{name}  {value}  min {min}  max {value}  {blocks:>19}");
+    assert_eq!(lines, [line("x", 8, 1, "▁▂▃▄▅▆▇█"), line("y", 0, 0, "▄▄▄▄▄▄▄▄"), String::new()]);
+    publish_x(&mut publisher, &[0.0, f64::NAN, f64::INFINITY]);
+    let lines = echo.until("the infinity", |lines| lines.len() == 3 && lines[0].contains("max inf"));
+    assert!(lines[0].starts_with("x  inf  min   0  max inf  ") && lines[0].ends_with("▂▃▄▅▆▇██▁ █"), "{lines:#?}");
+    echo.type_in("\x03");
+    echo.until("what the terminal shows for Ctrl-C", |lines| lines[2] == "^C");
+    send(&echo.child, libc::SIGINT);
+    let ended = echo.end();
+    assert_eq!((ended.code, ended.lines), (0, lines), "the cursor is left on a new line");
+}
+
+#[test]
+fn a_plot_names_the_topics_if_there_are_several() {
+    let cli = Cli::new();
+    for (topic, message) in [("a", r#"{"x": 1}"#), ("b", r#"{"x": true}"#)] {
+        cli.run(&["pub", topic, "--type", "json", message]).code(0);
+    }
+    let echo = cli.start_on_terminal(&["echo", "*", "--history", "-f", "x", "-n2"], 80);
+    let ended = echo.end();
+    assert_eq!(ended.code, 0);
+    let starts = ["a x     1  min    1  max    1  ", "b x  true  min    1  max    1  "];
+    assert!(ended.lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{ended:#?}");
+    assert_eq!((ended.lines.len(), ended.lines[2].as_str()), (3, ""));
+}
+
+#[test]
+fn a_plot_of_more_fields_than_the_terminal_has_lines_says_how_many_it_does_not_show() {
+    let cli = Cli::new();
+    let array: Vec<_> = (0..30).collect();
+    cli.run(&["pub", "j", "--type", "json", &json!({ "a": array }).to_string()]).code(0);
+    let fields: Vec<_> = array.iter().map(|at| format!("--field=a[{at}]")).collect();
+    let args: Vec<_> = ["echo", "j", "--history", "-n1"].into_iter().chain(fields.iter().map(String::as_str)).collect();
+    let lines = cli.start_on_terminal(&args, 80).end().lines;
+    assert!(lines[0].starts_with("a[0]    0  min") && lines[21].starts_with("a[21]  21  min"), "{lines:#?}");
+    assert_eq!(lines[22..], ["... 8 more", ""]);
+}
+
+#[test]
+fn what_is_no_number_is_shown_as_lines_on_a_terminal_too() {
+    let cli = Cli::new();
+    let lines = [r#"{"a": 1, "b": [1]}"#, r#"{"b": [1]}"#, r#"{"a": "x", "b": []}"#, r#"{"a": 2, "b": {"c": 3}}"#];
+    cli.run_with(&["pub", "j", "--type", "json", "-"], &lines.join("\n")).code(0);
+    let on_terminal = |fields: &[&str]| {
+        let args = [&["echo", "j", "--history", "-n4"], fields].concat();
+        let ended = cli.start_on_terminal(&args, 80).end();
+        assert_eq!(ended.code, 0);
+        ended.lines
+    };
+    let first = on_terminal(&["-f", "a"]);
+    assert!(first[0].starts_with("a  null  min    1  max    1  ") && first[0].contains('▄'), "{first:#?}");
+    assert_eq!(first[1..], ["\"x\"", "2", ""], "the plot stays above what it could not show");
+    assert_eq!(on_terminal(&["-f", "a", "-f", "b"])[0], "a: 1  b: [1]");
+    assert_eq!(on_terminal(&["-f", "b"])[..3], ["[1]", "[1]", "[]"]);
+    assert_eq!(on_terminal(&["-f", "missing"]), ["null", "null", "null", "null", ""]);
+}
+
+#[test]
+fn numbers_are_lines_if_asked_for_and_where_no_cursor_moves() {
+    let cli = Cli::new();
+    publish_x(&mut publisher_of_x(&cli), &[1.0, 2.5]);
+    let args = ["echo", "v", "--history", "-n2", "-f", "x"];
+    let no_plot = cli.start_on_terminal(&[&args[..], &["--no-plot"]].concat(), 80).end();
+    assert_eq!((no_plot.lines, no_plot.redrawn), (["1.0", "2.5", ""].map(String::from).to_vec(), 0));
+    let dumb = Terminal::start(cli.command(&args).env("TERM", "dumb"), 80).end();
+    assert_eq!(dumb.lines, ["1.0", "2.5", ""]);
+    assert_eq!(cli.run(&args).code(0).out, "1.0\n2.5\n", "no terminal");
+}
+
+#[test]
+fn no_color_takes_the_colours_of_a_plot_and_leaves_its_blocks() {
+    let cli = Cli::new();
+    publish_x(&mut publisher_of_x(&cli), &[1.0, 2.0]);
+    for (no_color, coloured) in [("", true), ("1", false)] {
+        let mut command = cli.command(&["echo", "v", "--history", "-f", "x"]);
+        let mut echo = Terminal::start(command.env("TERM", "xterm").env("NO_COLOR", no_color), 80);
+        echo.until("its blocks", |lines| lines[0].ends_with("▁█"));
+        assert_eq!(echo.is_coloured(), coloured);
+    }
+}
+
+#[test]
+fn a_plot_takes_the_width_that_the_terminal_has_when_it_is_drawn() {
+    let cli = Cli::new();
+    let mut publisher = publisher_of_x(&cli);
+    publish_x(&mut publisher, &[1.0]);
+    let mut echo = cli.start_on_terminal(&["echo", "v", "--history", "-f", "x"], 60);
+    let wide = |columns: usize| move |lines: &[String]| lines[0].chars().count() == columns - 1;
+    echo.until("60 columns", wide(60));
+    for columns in [40, 10, 100] {
+        echo.resize(columns);
+        publish_x(&mut publisher, &[1.0]);
+        echo.until("the new width", wide(columns.into()));
+    }
+}
+
+#[test]
+fn losses_are_told_above_a_plot_while_it_goes_on_and_below_it_in_the_end() {
+    let cli = Cli::new();
+    let mut publisher = cli.domain.publisher::<Vector3>().depth(4).open("v").unwrap();
+    publisher.publish(&Vector3::default()).unwrap();
+    let mut echo = cli.start_on_terminal(&["echo", "v", "--history", "-f", "x"], 80);
+    echo.until("a plot", |lines| lines[0].contains("min"));
+    stop(&echo.child);
+    for x in 1..=1000 {
+        publisher.publish(&Vector3 { x: x.into(), ..Vector3::default() }).unwrap();
+    }
+    send(&echo.child, libc::SIGCONT);
+    let lines = echo.until("the last message", |lines| lines.len() > 2 && lines[1].contains("max 1000"));
+    assert!(lines[0].starts_with("conduit: v: lost ") && lines[1].starts_with("x  1000  "), "{lines:#?}");
+    send(&echo.child, libc::SIGINT);
+    let ended = echo.end();
+    assert_eq!(ended.code, 3);
+    assert_eq!(ended.lines[..2], lines[..2]);
+    assert!(ended.lines[2].starts_with("conduit: lost "), "{ended:#?}");
+}
+
+#[test]
+fn a_plot_is_drawn_twenty_times_a_second_at_most_and_shows_the_last_message() {
+    let cli = Cli::new();
+    let mut echo = cli.start_on_terminal(&["echo", "v", "-f", "x", "-n1000"], 80);
+    echo.until("waiting", |lines| lines[0].contains("waiting for topic v"));
+    let start = Instant::now();
+    let lines: String = (1..=1000).map(|x| format!("{{\"x\": {x}}}\n")).collect();
+    cli.run_with(&["pub", "v", "--type", "vector3", "-", "--rate", "1kHz", "--depth", "2000"], &lines).code(0);
+    let ended = echo.end();
+    let most = start.elapsed().as_millis() / 50 + 2;
+    assert_eq!(ended.code, 0);
+    assert!(ended.lines[1].starts_with("x  1000  min") && ended.lines[1].contains("max 1000"), "{ended:#?}");
+    assert!((5..most).contains(&(ended.redrawn as u128)), "{} times, of {most}", ended.redrawn);
+}
+
+#[test]
+fn a_plot_of_a_quiet_topic_sleeps() {
+    let cli = Cli::new();
+    let mut publisher = publisher_of_x(&cli);
+    publish_x(&mut publisher, &[1.0]);
+    let mut echo = cli.start_on_terminal(&["echo", "v", "--history", "-f", "x"], 80);
+    echo.until("a plot", |lines| lines[0].contains("min"));
+    let before = support::settled(echo.child.id());
+    thread::sleep(support::watch_time());
+    assert_eq!(support::switches_of(echo.child.id()).0, before, "it woke up for nothing");
+    publish_x(&mut publisher, &[2.0]);
+    echo.until("the next message", |lines| lines[0].contains("max 2"));
 }
 
 #[test]
@@ -327,6 +535,22 @@ fn pub_makes_a_topic_of_the_shape_that_is_asked_for() {
     assert_eq!(geometry(), first, "whoever asks for nothing takes the topic as it is");
     cli.run(&["pub", "t", "x", "--overflow", "block"]).code(0);
     assert_eq!(geometry()["overflow"], "block");
+}
+
+#[test]
+fn a_latched_topic_stays_one_and_gives_later_subscribers_its_last_message() {
+    let cli = Cli::new();
+    cli.run(&["pub", "map", "first", "--latched"]).code(0);
+    let mut early = cli.domain.subscriber().open("map").unwrap();
+    assert_eq!(&*early.recv_timeout(PATIENCE).unwrap().unwrap(), b"first");
+    cli.run(&["pub", "map", "second"]).code(0);
+    assert_eq!(&*early.recv_timeout(PATIENCE).unwrap().unwrap(), b"second");
+    assert!(early.geometry().latched, "whoever asks for nothing takes the topic as it is");
+    let mut late = cli.domain.subscriber().open("map").unwrap();
+    assert_eq!(&*late.recv_timeout(PATIENCE).unwrap().unwrap(), b"second");
+    let mut plain = cli.domain.bytes().open("plain").unwrap();
+    plain.publish(b"x").unwrap();
+    assert_eq!(cli.domain.subscriber().open("plain").unwrap().try_recv().unwrap().map(|sample| sample.len()), None);
 }
 
 #[test]

@@ -49,7 +49,14 @@ fn what_is_recorded_is_told_checked_printed_and_played() {
     let values = cli.run(&["tank", "cat", file, "--field", "angular_velocity.x"]).code(0);
     assert_eq!(values.lines().len(), 100);
     assert_eq!(values.lines()[99], "99.0");
+    let several = cli.run(&["tank", "cat", file, "-f", "angular_velocity.x", "-f", "header.stamp.sec"]).code(0);
+    assert!(several.lines()[99].starts_with("angular_velocity.x: 99.0  header.stamp.sec: "), "{several:?}");
     assert!(cli.run(&["tank", "cat", file, "--field", "angular_velocity.q"]).code(2).err.contains("has x, y, z"));
+
+    assert!(cli.run(&["tank", "cat", file, "-t", "lidar"]).code(2).err.contains("nothing was recorded from lidar"));
+    assert!(cli.run(&["play", file, "-t", "lidar"]).code(2).err.contains("the topics are imu"));
+    let unheard = cli.run(&["play", file, "--remap", "imu:=unheard", "--wait", "10ms"]).code(4);
+    assert!(unheard.err.contains("topic unheard has no subscriber"), "{unheard:?}");
 
     let echo = cli.start(&["echo", "again", "-n", "100", "--field", "angular_velocity.x"]);
     let play = ["play", file, "--max", "--lossless", "--remap", "imu:=again", "--wait", "30s"];
@@ -74,7 +81,13 @@ fn what_is_recorded_is_told_checked_printed_and_played() {
     leftover.signal(libc::SIGTERM);
     let ended = leftover.end().code(0);
     assert!(ended.err.contains("run.mcap has no end"), "{ended:?}");
+    let unfinished = cli.run(&["play", file, "--max", "--remap", "imu:=unfinished"]).code(3);
+    assert!(unfinished.err.contains("was not finished"), "{unfinished:?}");
+    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+    std::fs::set_permissions(&path, read_only).unwrap();
     let recovered = cli.run(&["tank", "recover", file, "-o", copy, "--json"]).code(0).json();
+    assert_eq!(std::fs::metadata(copy).unwrap().permissions().mode() & 0o200, 0o200);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     assert_eq!((&recovered["messages"], &recovered["was_complete"]), (&json!(100), &json!(false)));
     assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len() - 40, "what is copied stays as it is");
     cli.run(&["tank", "check", copy]).code(0);

@@ -64,6 +64,29 @@ fn topics_long_tells_what_each_is_like() {
 }
 
 #[test]
+fn what_is_latched_is_told() {
+    let cli = Cli::new();
+    cli.run(&["pub", "map", "x", "--latched"]).code(0);
+    cli.run(&["pub", "plain", "x"]).code(0);
+    let long = cli.run(&["topics", "--long"]).code(0);
+    assert!(long.lines()[1].contains("  1, latched  ") && !long.lines()[2].contains("latched"), "{long:?}");
+    fits_80_columns(&long.out);
+    let topics = cli.run(&["topics", "--json"]).code(0).json()["topics"].clone();
+    let info = |topic| cli.run(&["info", topic]).code(0).out;
+    for (at, topic, latched) in [(0, "map", "yes: a new subscriber begins with the last message"), (1, "plain", "no")] {
+        assert!(info(topic).contains(&format!("\nlatched       {latched}\n")), "{}", info(topic));
+        let json = cli.run(&["info", topic, "--json"]).code(0).json();
+        assert_eq!(json["geometry"]["latched"], topic == "map");
+        assert_eq!(topics[at]["geometry"]["latched"], topic == "map");
+    }
+    let mut watch = cli.start(&["topics", "--watch", "--long"]);
+    assert!(watch.line().ends_with(", 0 subscribers, latched"));
+    assert!(watch.line().ends_with(", 0 subscribers"));
+    let mut watch = cli.start(&["topics", "--watch", "--json"]);
+    assert_eq!([watch.json_line(), watch.json_line()].map(|line| line["latched"] == true), [true, false]);
+}
+
+#[test]
 fn topics_json_is_one_object() {
     let cli = Cli::new();
     let _imu = cli.domain.publisher::<Imu>().open("imu").unwrap();
@@ -415,7 +438,20 @@ fn topic_names_are_completed_as_they_are_now() {
     assert_eq!(offered(&cli, &["--domain", other.domain.name(), "info", "s"]), ["second"]);
     assert!(offered(&cli, &["--domain", ""]).contains(&other.domain.name().to_string()));
     assert!(offered(&cli, &["to"]).contains(&"topics".to_string()));
+    assert!(offered(&cli, &["pub", "t", "--la"]).contains(&"--latched".to_string()));
+    assert!(offered(&cli, &["echo", "t", "--no"]).contains(&"--no-plot".to_string()));
     assert!(offered(&cli, &["pub", "t", "--type", "i"]).contains(&"imu".to_string()));
+}
+
+#[test]
+fn fields_of_the_topics_on_the_command_line_are_completed() {
+    let cli = Cli::new();
+    let _publishers = (cli.domain.publisher::<Imu>().open("imu").unwrap(), publishers(&cli, &["opaque"]));
+    let offered_stamps = offered(&cli, &["echo", "opaque", "imu", "--field", "header.st"]);
+    assert_eq!(offered_stamps, ["header.stamp", "header.stamp.nanosec", "header.stamp.sec"]);
+    let second = offered(&cli, &["echo", "imu", "-f", "header", "-f", "orientation_covariance[8"]);
+    assert_eq!(second, ["orientation_covariance[8]"]);
+    assert_eq!(offered(&cli, &["echo", "opaque", "--field", "s"]), [""; 0]);
 }
 
 #[test]

@@ -8,17 +8,12 @@ use std::time::Duration;
 use conduit::node::Threads;
 use conduit::topic::{Observer, Start};
 use conduit::{Node, Subscriber, WaitSet};
-use support::{Domain, KINDS, Process, eventually, hear, kind_name, kind_of, rounds, say};
+use support::{Domain, KINDS, Process, hear, kind_name, kind_of, rounds, say, settled, switches_of, watch_time};
 
 #[test]
 #[ignore = "a role that the tests of this program start"]
 fn helper_process() {
     support::run_role(&[("waiter", waiter), ("publisher", publisher), ("expectant", expectant), ("ticker", ticker)]);
-}
-
-/// How long nothing may happen: 5 s at full size.
-fn watch_time() -> Duration {
-    Duration::from_millis(u64::from(rounds(5000)))
 }
 
 /// Waits for messages in one of several ways, and says the first byte of each.
@@ -78,40 +73,6 @@ fn waiter(args: &[&str]) {
     }
 }
 
-/// (voluntary, involuntary) context switches of all threads of a process, and whether all of them sleep.
-fn switches(pid: u32) -> (u64, bool) {
-    let mut voluntary = 0;
-    let mut asleep = true;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
-        for line in status.lines() {
-            if let Some(count) = line.strip_prefix("voluntary_ctxt_switches:") {
-                voluntary += count.trim().parse::<u64>().unwrap();
-            }
-            if let Some(state) = line.strip_prefix("State:") {
-                asleep &= state.trim().starts_with('S');
-            }
-        }
-    }
-    (voluntary, asleep)
-}
-
-/// The switches of a process once all of its threads sleep and go on sleeping.
-fn settled(pid: u32) -> u64 {
-    let mut last = (0, false);
-    eventually("the waiter sleeps", || {
-        let now = switches(pid);
-        let settled = now == last && now.1;
-        last = now;
-        if !settled {
-            // The next look comes long after anything that was under way.
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        settled
-    });
-    last.0
-}
-
 fn sleeps_without_waking(way: &str) {
     for kind in KINDS {
         let domain = Domain::new();
@@ -123,7 +84,7 @@ fn sleeps_without_waking(way: &str) {
         waiter.expect("7");
         let before = settled(waiter.id());
         std::thread::sleep(watch_time());
-        assert_eq!(switches(waiter.id()).0, before, "{way} woke up for nothing, {kind:?}");
+        assert_eq!(switches_of(waiter.id()).0, before, "{way} woke up for nothing, {kind:?}");
         // And it was the topic that it slept on.
         publisher.publish(&[9; 64]).unwrap();
         waiter.expect("9");
@@ -195,7 +156,7 @@ fn a_node_whose_topic_is_still_to_come_does_not_wake() {
     }
     let before = settled(process.id());
     std::thread::sleep(watch_time());
-    assert_eq!(switches(process.id()).0, before, "woke up for nothing");
+    assert_eq!(switches_of(process.id()).0, before, "woke up for nothing");
     assert_eq!(process.ask("9"), "9");
     assert!(settled(process.id()) > before, "the count counts");
     process.kill();

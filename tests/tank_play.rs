@@ -273,3 +273,94 @@ fn a_topic_that_nobody_comes_to_is_named_in_the_error() {
     }
     assert!(matches!(Player::options().start(["/nonexistent"]), Err(Error::Io { .. })));
 }
+
+/// Two files of somebody else, whose messages have no numbers, and whose times meet.
+#[test]
+fn what_looks_the_same_is_played_as_often_as_it_is_there() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let files = ["a.mcap", "b.mcap"].map(|name| directory.file(name));
+    for file in &files {
+        let mut writer = Writer::create(file, Writer::options()).unwrap();
+        let topic = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
+        for _ in 0..3 {
+            writer.write(topic, 0, BEGIN, file.to_str().unwrap().as_bytes()).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+    let playing = player(&domain).as_fast_as_possible().start(&files).unwrap();
+    let mut subscriber = subscribe(&domain, "t");
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.push(subscriber.recv_timeout(PATIENCE).unwrap().expect("each is played").to_vec());
+    }
+    assert_eq!(seen.iter().filter(|data| data.ends_with(b"a.mcap")).count(), 3);
+    let counts = playing.finish().unwrap().topics["t"];
+    assert_eq!((counts.published, counts.repeated), (6, 0));
+}
+
+#[test]
+fn a_player_that_waits_for_subscribers_ends_when_it_is_told_to() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let files = record(&directory.file("run.mcap"), &[("t", SlotKind::Words)], 3);
+    let playing = player(&domain).wait_for_subscribers(Duration::MAX).start(&files).unwrap();
+    let report = playing.stop().unwrap();
+    assert_eq!((report.topics["t"].published, report.ended), (0, false));
+    drop(player(&domain).wait_for_subscribers(Duration::MAX).start(&files).unwrap());
+}
+
+#[test]
+fn what_no_file_has_is_an_error_that_says_what_they_have() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let files = record(&directory.file("run.mcap"), &[("imu", SlotKind::Words), ("map", SlotKind::Words)], 1);
+    for options in [
+        player(&domain).topics(["imu", "lidar"]),
+        player(&domain).topics(["sensors/*"]),
+        player(&domain).remap("lidar", "radar"),
+    ] {
+        let error = options.start(&files).unwrap_err();
+        assert!(matches!(error, Error::InvalidOption { .. }), "{error}");
+        assert!(error.to_string().contains("imu, map"), "{error}");
+    }
+}
+
+/// What was refused is not in the file; what is there is not to be refused now.
+#[test]
+fn a_topic_that_refused_messages_is_played_by_one_that_waits() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let path = directory.file("run.mcap");
+    let recorded = Domain::new();
+    let options = recorded.publisher_of(SlotKind::Words, LEN).overflow(Overflow::Reject).depth(4);
+    let mut publisher = options.open("t").unwrap();
+    let recorder = Recorder::options().domain(recorded.name()).start(&path).unwrap();
+    for at in 0..100 {
+        eventually("there is room", || publisher.publish(&message(LEN, at)).is_ok());
+    }
+    assert_eq!(recorder.stop().total().recorded, 100);
+    let playing = player(&domain).as_fast_as_possible().start([&path]).unwrap();
+    let mut subscriber = subscribe(&domain, "t");
+    assert_eq!(receive(&mut subscriber, 99), (0..100).collect::<Vec<_>>());
+    assert_eq!(playing.finish().unwrap().topics["t"].refused, 0);
+}
+
+/// As one that a file asks for which wants the machine to run out of memory.
+#[test]
+fn a_file_that_asks_for_a_huge_topic_gets_one_of_a_bounded_size() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let path = directory.file("run.mcap");
+    let mut writer = Writer::create(&path, Writer::options()).unwrap();
+    let metadata = [("conduit.depth", "4000000000"), ("conduit.max_len", "10000000"), ("conduit.subscribers", "64")];
+    let topic = writer.add_topic("t", &Schema::opaque(), &metadata).unwrap();
+    writer.write(topic, 0, BEGIN, b"small").unwrap();
+    writer.finish().unwrap();
+    let playing = player(&domain).start([&path]).unwrap();
+    let size = std::fs::metadata(domain.file("t")).unwrap().len();
+    assert!(size < 1 << 30, "{size} bytes");
+    let mut subscriber = subscribe(&domain, "t");
+    assert_eq!(&*subscriber.recv_timeout(PATIENCE).unwrap().unwrap(), b"small");
+    assert_eq!(playing.finish().unwrap().topics["t"].published, 1);
+}

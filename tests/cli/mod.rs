@@ -1,6 +1,8 @@
 //! Running the `conduit` program in a domain of the test's own.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub mod terminal;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use serde_json::Value;
 
 use crate::support::{Domain, PATIENCE};
+use terminal::Terminal;
 
 /// The program, in a domain.
 pub struct Cli {
@@ -80,6 +83,11 @@ impl Cli {
     pub fn start(&self, args: &[&str]) -> Running {
         Running::start(&mut self.command(args))
     }
+
+    /// Starts a command on a terminal.
+    pub fn start_on_terminal(&self, args: &[&str], columns: u16) -> Terminal {
+        Terminal::start(self.command(args).env("TERM", "xterm"), columns)
+    }
 }
 
 /// A command that goes on. Dropped, it is killed.
@@ -130,17 +138,11 @@ impl Running {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: takes integers only; the child has not been waited for.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        send(&self.child, signal);
     }
 
-    /// Stops it, as Ctrl-Z does, and waits until all of its threads stand still.
     pub fn stop(&self) {
-        self.signal(libc::SIGSTOP);
-        let mut status = 0;
-        // SAFETY: writes an integer; the child has not been waited for.
-        let stopped = unsafe { libc::waitpid(self.child.id() as i32, &mut status, libc::WUNTRACED) };
-        assert!(stopped > 0 && libc::WIFSTOPPED(status), "{status}");
+        stop(&self.child);
     }
 
     /// Waits for its end.
@@ -155,6 +157,21 @@ impl Running {
         let code = code(self.child.wait().unwrap());
         Ended { code, out: std::mem::take(&mut self.seen_out), err: std::mem::take(&mut self.seen_err) }
     }
+}
+
+/// Sends a signal to a child that has not been waited for.
+pub fn send(child: &Child, signal: i32) {
+    // SAFETY: takes integers only; the child has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+/// Stops it, as Ctrl-Z does, and waits until all of its threads stand still.
+pub fn stop(child: &Child) {
+    send(child, libc::SIGSTOP);
+    let mut status = 0;
+    // SAFETY: writes an integer; the child has not been waited for.
+    let stopped = unsafe { libc::waitpid(child.id() as i32, &mut status, libc::WUNTRACED) };
+    assert!(stopped > 0 && libc::WIFSTOPPED(status), "{status}");
 }
 
 /// The exit code, as a shell tells it.

@@ -517,6 +517,45 @@ pub fn is_asleep(thread: u64) -> bool {
     stat.rsplit(')').next().unwrap().trim_start().starts_with('S')
 }
 
+/// How long nothing may happen: 5 s at full size.
+pub fn watch_time() -> Duration {
+    Duration::from_millis(u64::from(rounds(5000)))
+}
+
+/// Voluntary context switches of all threads of a process, and whether all of them sleep.
+pub fn switches_of(pid: u32) -> (u64, bool) {
+    let mut voluntary = 0;
+    let mut asleep = true;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        for line in status.lines() {
+            if let Some(count) = line.strip_prefix("voluntary_ctxt_switches:") {
+                voluntary += count.trim().parse::<u64>().unwrap();
+            }
+            if let Some(state) = line.strip_prefix("State:") {
+                asleep &= state.trim().starts_with('S');
+            }
+        }
+    }
+    (voluntary, asleep)
+}
+
+/// The switches of a process once all of its threads sleep and go on sleeping.
+pub fn settled(pid: u32) -> u64 {
+    let mut last = (0, false);
+    eventually("all of its threads sleep", || {
+        let now = switches_of(pid);
+        let settled = now == last && now.1;
+        last = now;
+        if !settled {
+            // The next look comes long after anything that was under way.
+            thread::sleep(Duration::from_millis(20));
+        }
+        settled
+    });
+    last.0
+}
+
 /// Runs `body` in a thread; panics if it takes longer than [`PATIENCE`].
 pub fn in_time<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, result) = channel();

@@ -1,10 +1,12 @@
 //! `conduit completions`: scripts with which a shell asks this program what may come next, live names of topics and nodes included.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use clap::CommandFactory;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
+use conduit::topic::decode::{self, Format};
 use serde_json::json;
 
 use crate::Context;
@@ -70,6 +72,43 @@ pub fn topics() -> ArgValueCompleter {
     })
 }
 
+/// Completes the path of a field that a topic on the command line has.
+pub fn fields() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let Some(current) = current.to_str() else { return Vec::new() };
+        let mut paths = BTreeSet::new();
+        // Most words are no topics.
+        for info in words().iter().filter_map(|word| conduit::topic::inspect(Some(&domain()), word).ok()) {
+            let Ok(format) = Format::of(&info.schema) else { continue };
+            let message = vec![0; format.size()];
+            if let Ok(value) = format.decode(&message) {
+                add_paths(&value, "", &mut paths);
+            }
+        }
+        paths.into_iter().filter(|path| path.starts_with(current)).map(CompletionCandidate::new).collect()
+    })
+}
+
+/// Adds the paths of what is in a value that has this path.
+fn add_paths(value: &decode::Value<'_>, path: &str, paths: &mut BTreeSet<String>) {
+    /// Of an array: nobody chooses from more.
+    const MOST_ELEMENTS: usize = 16;
+    let mut add = |path: String, value| {
+        add_paths(&value, &path, paths);
+        paths.insert(path);
+    };
+    match value {
+        decode::Value::Struct(of) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            of.fields().for_each(|(name, value)| add(format!("{path}{dot}{name}"), value));
+        }
+        decode::Value::Array(array) => {
+            array.iter().take(MOST_ELEMENTS).enumerate().for_each(|(at, value)| add(format!("{path}[{at}]"), value));
+        }
+        _ => {}
+    }
+}
+
 /// Completes a node.
 pub fn nodes() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
@@ -83,14 +122,19 @@ pub fn domains() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let (topics, nodes) = (conduit::topic::list(None), conduit::node::list(None));
         let all = topics.into_iter().chain(nodes).flatten();
-        let domains: std::collections::BTreeSet<_> = all.map(|(domain, _)| domain).collect();
+        let domains: BTreeSet<_> = all.map(|(domain, _)| domain).collect();
         domains.into_iter().filter(|domain| !domain.is_empty()).map(CompletionCandidate::new).collect()
     })
 }
 
-/// The domain of the command line that is being completed.
+/// The command line that is being completed.
+fn words() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Its domain.
 fn domain() -> String {
-    let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words = words();
     let option = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--domain") {
         Some("") => words.get(at + 1).cloned(),
         Some(value) => value.strip_prefix('=').map(Into::into),

@@ -1,9 +1,13 @@
 //! `conduit echo`: shows messages as they come.
 //!
 //! A thread observes each topic; the main thread sleeps until topics come, the time is over, or a thread has something to
-//! say. Observers take no subscriber's place and cannot slow a publisher down.
+//! say. Threads print lines; a plot they only add to, and the main thread draws it when it is due. Observers take no
+//! subscriber's place and cannot slow a publisher down.
 
+pub mod board;
 pub mod decoder;
+pub mod fields;
+pub mod plot;
 pub mod printer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +22,18 @@ use crate::outcome::{Failure, Outcome, Result};
 use crate::output::note;
 use crate::{Context, completions, units};
 
-use decoder::Decoder;
+use board::Board;
+use fields::Fields;
 use printer::{Message, Printer};
 
 /// Show messages as they come
 ///
 /// Waits for topics that do not exist yet. Exits with 3 if messages were overwritten before they could be shown.
+///
+/// On a terminal, fields that are numbers or truth values are plotted, a line each: the last value, the lowest and the
+/// highest, and blocks on the scale between these two, the newest at the right. A column is a message; messages published
+/// within 50 ms share one, which is as high as their mean, and all of them count for the lowest and the highest. NaN leaves a
+/// gap. From the first message on that has something else in such a field, messages are lines.
 #[derive(clap::Args)]
 pub struct Args {
     /// Topics, or patterns
@@ -35,9 +45,12 @@ pub struct Args {
     /// Give up when nothing has come for so long
     #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
     timeout: Option<Duration>,
-    /// Only this field, such as pose.position.x or joints[2]
-    #[arg(short, long, value_name = "PATH")]
-    field: Option<String>,
+    /// Only this field, such as pose.position.x or joints[2]; may be given several times
+    #[arg(short, long = "field", value_name = "PATH", add = completions::fields())]
+    fields: Vec<String>,
+    /// A line for each message on a terminal, too, with all digits. Nobody has to ask for plots: what can be plotted is
+    #[arg(long)]
+    no_plot: bool,
     /// Show at most so many messages a second of each topic
     #[arg(short, long, value_name = "HZ", value_parser = units::rate)]
     rate: Option<f64>,
@@ -65,7 +78,7 @@ pub enum Format {
 
 /// What the threads share.
 struct Shared {
-    field: Option<String>,
+    fields: Vec<String>,
     format: Format,
     /// Time between two messages of a topic that are shown.
     interval: Option<Duration>,
@@ -78,6 +91,8 @@ struct Shared {
 
 /// How far it is.
 struct State {
+    /// Shows messages as long as there is one.
+    board: Option<Board>,
     printer: Printer,
     shown: u64,
     lost: u64,
@@ -98,21 +113,41 @@ impl State {
     fn is_done(&self) -> bool {
         self.end.is_some() || self.limit.is_some_and(|limit| self.shown >= limit)
     }
+
+    /// From now on messages are lines.
+    fn end_plot(&mut self) -> Result<()> {
+        self.board.take().map_or(Ok(()), Board::end)
+    }
+
+    /// Shows a message. True if there is something to draw now and was nothing before.
+    fn show(&mut self, message: &Message<'_>, fields: &[String]) -> Result<bool> {
+        if let Some(board) = &mut self.board {
+            let was_drawn = board.due().is_none();
+            if board.take(message, fields) {
+                return Ok(was_drawn);
+            }
+            self.end_plot()?;
+        }
+        self.printer.message(message, fields)?;
+        Ok(false)
+    }
 }
 
 pub fn run(args: Args, context: &Context) -> Result {
     let format = if context.json { Format::Json } else { args.format };
-    if args.field.is_some() && matches!(format, Format::Hex | Format::Raw) {
+    if !args.fields.is_empty() && matches!(format, Format::Hex | Format::Raw) {
         return Err(Failure::Usage("--field shows a decoded value: use the format text, json or csv".into()));
     }
+    let may_plot = format == Format::Text && !args.fields.is_empty() && !args.no_plot;
     let mut events = Events::new()?;
     let shared = Arc::new(Shared {
-        field: args.field,
+        fields: args.fields,
         format,
         interval: args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
         started: Instant::now(),
         last: AtomicU64::new(0),
         state: Mutex::new(State {
+            board: if may_plot { Board::new() } else { None },
             printer: Printer::new(format),
             shown: 0,
             lost: 0,
@@ -129,16 +164,29 @@ pub fn run(args: Args, context: &Context) -> Result {
     }
     topics.say_what_is_awaited(context);
     loop {
+        if !topics.may_find_more() {
+            // What others do with their topics is no reason to wake.
+            events.ignore_topics();
+        }
         let quiet_since = shared.started + Duration::from_nanos(shared.last.load(Ordering::Relaxed));
-        let deadline = args.timeout.map(|timeout| quiet_since + timeout);
+        let mut deadline = args.timeout.map(|timeout| quiet_since + timeout);
         {
             let mut state = shared.state();
             if state.is_done() {
                 return end(&mut state, Outcome::Done);
             }
-            topics.check(state.ended)?;
+            if let Err(failure) = topics.check(state.ended) {
+                state.end = Some(failure);
+                return end(&mut state, Outcome::Done);
+            }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return end(&mut state, Outcome::TimedOut);
+            }
+            if let Some(board) = &mut state.board {
+                if board.due().is_some_and(|due| due <= Instant::now()) {
+                    board.draw()?;
+                }
+                deadline = [deadline, board.due()].into_iter().flatten().min();
             }
         }
         let woken = events.wait(&[], deadline)?;
@@ -159,9 +207,11 @@ pub fn run(args: Args, context: &Context) -> Result {
 /// What a run has come to; holding the state, so that no thread prints any more.
 fn end(state: &mut State, outcome: Outcome) -> Result {
     state.limit = Some(0);
+    let drawn = state.end_plot();
     if let Some(failure) = state.end.take() {
         return Err(failure);
     }
+    drawn?;
     state.printer.flush()?;
     if outcome == Outcome::TimedOut {
         note(format_args!("timed out after {}", units::several(state.shown, "message", "messages")));
@@ -199,7 +249,7 @@ fn read_in_thread(mut observer: Observer, topic: String, shared: Arc<Shared>) ->
 /// Shows messages of one topic until there are enough.
 fn read(observer: &mut Observer, topic: &str, shared: &Shared) -> Result<()> {
     const LONG: Duration = Duration::from_secs(3600);
-    let mut decoder = Decoder::new(observer.schema(), shared.field.as_deref(), shared.format)?;
+    let mut fields = Fields::new(observer.schema(), &shared.fields, shared.format)?;
     let mut bytes = Vec::new();
     let mut due = Instant::now();
     let (mut untold, mut told) = (0, None);
@@ -217,8 +267,8 @@ fn read(observer: &mut Observer, topic: &str, shared: &Shared) -> Result<()> {
         let (sequence, timestamp, lost) = (observed.sequence, observed.timestamp, observed.lagged);
         bytes.clear();
         bytes.extend_from_slice(observed.data);
-        if decoder.schema() != observer.schema() {
-            decoder = Decoder::new(observer.schema(), shared.field.as_deref(), shared.format)?;
+        if fields.schema() != observer.schema() {
+            fields = Fields::new(observer.schema(), &shared.fields, shared.format)?;
         }
         shared.last.store(shared.started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         let now = Instant::now();
@@ -240,9 +290,11 @@ fn read(observer: &mut Observer, topic: &str, shared: &Shared) -> Result<()> {
         due = shared.interval.map_or(now, |interval| (due + interval).max(now + interval / 2));
         let offset = observer.clock_offset();
         let time = timestamp.and_then(|timestamp| Some(offset? + timestamp.as_nanos() as i128));
-        let body = decoder.decode(&bytes);
+        let body = fields.decode(&bytes);
         let message = Message { topic, sequence, timestamp, time, lost, bytes: &bytes, body: &body };
-        state.printer.message(&message, shared.field.as_deref())?;
+        if state.show(&message, &shared.fields)? {
+            shared.bell.ring();
+        }
         state.shown += 1;
         something_was_done();
         if state.is_done() {

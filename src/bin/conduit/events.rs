@@ -139,6 +139,11 @@ impl Events {
         Ok(())
     }
 
+    /// Sleeps on when topics come and go.
+    pub fn ignore_topics(&mut self) {
+        self.watch = Watch::Off;
+    }
+
     /// For other threads to end the sleep.
     pub fn bell(&self) -> Bell {
         self.bell.clone()

@@ -66,7 +66,7 @@ impl Follow {
     }
 
     /// Whether there are topics that would be opened if they came.
-    fn may_find_more(&self) -> bool {
+    pub fn may_find_more(&self) -> bool {
         self.patterns.iter().any(|pattern| match pattern {
             Pattern::Name(name) => !self.known.contains(name),
             Pattern::Glob(_) => true,

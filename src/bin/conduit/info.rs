@@ -81,6 +81,8 @@ fn print(info: &TopicInfo, schema: bool, out: &mut Out) -> Result<()> {
         "depth",
         format!("{} messages in {} slots, {}", geometry.depth, geometry.capacity, when_full(geometry.overflow)),
     )?;
+    let latched = if geometry.latched { "yes: a new subscriber begins with the last message" } else { "no" };
+    line("latched", latched.into())?;
     line("timestamps", describe::timestamps(geometry.timestamps).into())?;
     let age = SystemTime::now().duration_since(info.created).unwrap_or_default();
     let created = units::utc(units::since_1970(info.created));

@@ -6,7 +6,7 @@
 //! | module | what it gives to commands |
 //! |---|---|
 //! | `outcome` | how a command ends, and the exit code for it |
-//! | `output` | standard output that may be closed at any time, JSON, colours |
+//! | `output` | standard output that may be closed at any time, JSON, colours, lines drawn anew in place |
 //! | `events` | sleeping until a signal, a topic, a thread or a descriptor wants attention |
 //! | `follow`, `patterns` | topic arguments, and observing what they stand for |
 //! | `keys` | single keys from a terminal, and signals that ask for something |

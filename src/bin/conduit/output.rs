@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -49,6 +50,43 @@ impl Out {
     pub fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.writer.flush()?)
     }
+
+    /// Shows `lines` in place of those of the picture before. None may be so long that the terminal would wrap it.
+    pub fn draw(&mut self, lines: Vec<String>) -> Result<(), Failure> {
+        let mut picture = picture();
+        let text = over(&picture) + &text_of(&lines);
+        *picture = lines;
+        self.bytes(text.as_bytes())?;
+        self.flush()
+    }
+
+    /// Takes the picture away.
+    pub fn erase(&mut self) -> Result<(), Failure> {
+        let lines = std::mem::take(&mut *picture());
+        self.bytes(over(&lines).as_bytes())
+    }
+
+    /// Leaves the picture where it is: what is written from now on comes below it.
+    pub fn leave(&mut self) {
+        picture().clear();
+    }
+}
+
+/// The last lines on the terminal, which are drawn anew in place. Held while they are, so that no note comes between.
+static PICTURE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn picture() -> MutexGuard<'static, Vec<String>> {
+    PICTURE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What brings the cursor back over a picture, and takes that away.
+fn over(picture: &[String]) -> String {
+    // What was typed may have moved the cursor from the first column.
+    if picture.is_empty() { String::new() } else { format!("\r\x1b[{}A\x1b[J", picture.len()) }
+}
+
+fn text_of(picture: &[String]) -> String {
+    picture.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Prints one JSON value, whole.
@@ -58,24 +96,33 @@ pub fn print_json(value: &Value) -> Result<(), Failure> {
     out.flush()
 }
 
-/// Says something that is not what was asked for. Nothing can be done about a standard error that is closed.
+/// Says something that is not what was asked for, above the picture if there is one. Nothing can be done about a standard
+/// error that is closed.
 pub fn note(message: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "conduit: {message}");
+    let picture = picture();
+    let _ = if picture.is_empty() || !io::stderr().is_terminal() {
+        writeln!(io::stderr(), "conduit: {message}")
+    } else {
+        let text = format!("{}conduit: {message}\n{}", over(&picture), text_of(&picture));
+        io::stderr().write_all(text.as_bytes())
+    };
 }
 
-/// Whether to use colours: on a terminal, unless `NO_COLOR` is set.
+/// What standard output can show. Colours: on a terminal, unless `NO_COLOR` is set.
 #[derive(Clone, Copy)]
 pub struct Style {
     pub terminal: bool,
+    /// Whether lines can be drawn anew: a terminal whose cursor moves.
+    pub in_place: bool,
     colour: bool,
 }
 
 impl Style {
     fn of_stdout() -> Self {
         let terminal = io::stdout().is_terminal();
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Style { terminal, colour: terminal && !refused }
+        let in_place = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Style { terminal, in_place, colour: in_place && !refused }
     }
 
     fn paint(self, code: &'static str, text: impl Into<String>) -> String {
@@ -100,14 +147,16 @@ impl Style {
     }
 }
 
-/// Columns of a terminal on standard output; `None` if it is none.
-pub fn terminal_width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_col > 0).then_some(size.ws_col.into())
+/// Columns and lines of the terminal on standard output, as it is now.
+pub fn terminal_size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    let known = |size: u16, or: usize| if size > 0 { size.into() } else { or };
+    size.map_or((COLUMNS, LINES), |size| (known(size.ws_col, COLUMNS), known(size.ws_row, LINES)))
 }
 
-/// The width that text is made for where nothing is known of a terminal.
+/// The size that text is made for where nothing is known of a terminal.
 pub const COLUMNS: usize = 80;
+const LINES: usize = 24;
 
 /// Breaks text at spaces into lines of at most `width` columns; a word that is longer has a line of its own.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {

@@ -50,6 +50,9 @@ pub struct Args {
     /// Most subscribers of a new topic, up to 64 [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_READERS.into()))]
     subscribers: Option<u32>,
+    /// Have subscribers that join later begin with the last message, as is fit for a map or a state
+    #[arg(long)]
+    latched: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -75,7 +78,11 @@ impl From<OverflowArg> for Overflow {
 impl Args {
     /// Whether the topic is to be of a certain shape, whatever shape it has.
     fn asks_for_a_shape(&self) -> bool {
-        self.max_len.is_some() || self.depth.is_some() || self.overflow.is_some() || self.subscribers.is_some()
+        self.max_len.is_some()
+            || self.depth.is_some()
+            || self.overflow.is_some()
+            || self.subscribers.is_some()
+            || self.latched
     }
 
     /// Why text is not taken as text, where nobody asked for anything else.
@@ -290,7 +297,8 @@ fn open(args: &Args, context: &Context, kind: &Kind, there: Option<&TopicInfo>, 
                 .timestamps(Timestamps::Clock)
                 .depth(args.depth.unwrap_or(16))
                 .overflow(args.overflow.map_or_else(Overflow::default, Into::into))
-                .subscribers(args.subscribers.unwrap_or(16));
+                .subscribers(args.subscribers.unwrap_or(16))
+                .latched(args.latched);
             match kind {
                 Kind::Plain(format, _) if format.size() <= 256 => options.slots(SlotKind::Words).max_len(format.size()),
                 Kind::Plain(format, _) => options.max_len(format.size()),
@@ -320,6 +328,7 @@ fn like(options: PublisherOptions<[u8]>, geometry: &Geometry) -> PublisherOption
         .max_len(geometry.max_len as usize)
         .subscribers(geometry.subscribers)
         .samples((geometry.samples / geometry.subscribers).max(1))
+        .latched(geometry.latched)
 }
 
 /// Publishes as the topic says: one with `Overflow::Block` waits for its subscribers until an interruption.

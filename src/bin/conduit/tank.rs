@@ -11,7 +11,8 @@ use conduit::topic::Pattern;
 use serde_json::{Map, Value, json};
 
 use crate::echo::Format;
-use crate::echo::decoder::{Body, Decoder};
+use crate::echo::decoder::Body;
+use crate::echo::fields::Fields;
 use crate::echo::printer::{self, Printer};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, Table, harmless, note, print_json};
@@ -57,9 +58,9 @@ enum Command {
         /// End so long after the first message
         #[arg(long, value_name = "TIME", value_parser = units::duration)]
         end: Option<std::time::Duration>,
-        /// Only this field, such as `pose.x` or `joints[2]`
-        #[arg(short, long, value_name = "PATH")]
-        field: Option<String>,
+        /// Only this field, such as `pose.x` or `joints[2]`; may be given several times
+        #[arg(short, long = "field", value_name = "PATH")]
+        fields: Vec<String>,
         /// How to show messages
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
@@ -78,7 +79,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
             }
             tell_recovery(&recover(file)?, file, context)
         }
-        Command::Cat { file, topics, start, end, field, format } => {
+        Command::Cat { file, topics, start, end, fields, format } => {
             let recording = open(file)?;
             let (first, _) = recording.times().unwrap_or((0, 0));
             let after =
@@ -100,7 +101,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
                 query = query.end(after(end));
             }
             let format = if context.json { Format::Json } else { *format };
-            cat(&recording, query, field.as_deref(), format)
+            cat(&recording, query, fields, format)
         }
     }
 }
@@ -131,7 +132,7 @@ fn open(file: &Path) -> Result<Recording> {
 }
 
 /// Prints messages as `echo` does.
-fn cat(recording: &Recording, query: Query, field: Option<&str>, format: Format) -> Result {
+fn cat(recording: &Recording, query: Query, fields: &[String], format: Format) -> Result {
     let mut decoders = BTreeMap::new();
     let mut printer = Printer::new(format);
     let mut messages = recording.messages(query)?;
@@ -148,7 +149,7 @@ fn cat(recording: &Recording, query: Query, field: Option<&str>, format: Format)
         };
         let decoder = match decoders.entry(message.topic.id) {
             Entry::Occupied(decoder) => decoder.into_mut(),
-            Entry::Vacant(place) => place.insert(Decoder::new(&message.topic.schema, field, format)?),
+            Entry::Vacant(place) => place.insert(Fields::new(&message.topic.schema, fields, format)?),
         };
         // In memory the messages of topics are CDR without what CDR begins with.
         let is_cdr = message.topic.schema.message_encoding == "cdr";
@@ -163,7 +164,7 @@ fn cat(recording: &Recording, query: Query, field: Option<&str>, format: Format)
             bytes: message.data,
             body: &body,
         };
-        printer.message(&shown, field)?;
+        printer.message(&shown, fields)?;
     }
     printer.flush()?;
     if damaged > 0 || !recording.is_complete() { Ok(Outcome::Degraded) } else { Ok(Outcome::Done) }

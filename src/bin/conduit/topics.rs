@@ -21,7 +21,7 @@ pub struct Args {
     /// Only topics of this name, below it, or that match
     #[arg(add = completions::topics())]
     pattern: Option<String>,
-    /// Type, publisher's process, subscribers of those there may be, messages, memory, age
+    /// Type, publisher's process, subscribers of those there may be, messages, whether they are latched, memory, age
     #[arg(short, long)]
     long: bool,
     /// Go on, and tell what comes, changes and goes
@@ -151,10 +151,16 @@ fn row(name: String, info: &TopicInfo) -> Vec<String> {
             state => describe::state(state).into(),
         },
         format!("{}/{}", info.subscribers.len(), info.geometry.subscribers),
-        units::count(info.published),
+        published(info),
         units::memory(info.bytes),
         units::time(age.as_nanos() as f64),
     ]
+}
+
+/// Most topics are not latched: a column of its own would be too wide for what it says.
+fn published(info: &TopicInfo) -> String {
+    let latched = if info.geometry.latched { ", latched" } else { "" };
+    format!("{}{latched}", units::count(info.published))
 }
 
 fn publisher(info: &TopicInfo) -> String {
@@ -186,7 +192,8 @@ fn seen(key: &Key, found: &std::result::Result<TopicInfo, Error>, args: &Args) -
         Ok(info) if args.long => {
             let kind = describe::type_name(&info.schema);
             let receivers = units::several(info.subscribers.len() as u64, "subscriber", "subscribers");
-            format!("{name}  {kind}, publisher {}, {receivers}", publisher(info))
+            let latched = if info.geometry.latched { ", latched" } else { "" };
+            format!("{name}  {kind}, publisher {}, {receivers}{latched}", publisher(info))
         }
         Ok(info) => format!("{name}  publisher {}", publisher(info)),
         Err(error) => format!("{name}  {}", unusable(error)),
@@ -199,6 +206,7 @@ fn seen(key: &Key, found: &std::result::Result<TopicInfo, Error>, args: &Args) -
             "publisher": { "state": describe::state(info.writer), "pid": info.writer_pid, "epoch": info.epoch },
             "subscribers": info.subscribers.len(),
             "stale": info.is_stale(),
+            "latched": info.geometry.latched,
         }),
         found => topic_json(key, found),
     };

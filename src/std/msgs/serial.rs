@@ -79,7 +79,6 @@ fn publish<T: Payload + ?Sized>(
         Ok(()) => None,
         Err(reason) => Some(reason),
     };
-    drop(loan);
     let topic = publisher.topic();
     Err(match failed {
         None => Error::TooLong { topic, len, max },

@@ -10,26 +10,24 @@ use super::scan::Scan;
 #[cfg(feature = "tank")]
 use super::tape::Taped;
 use crate::outcome::Result;
-use crate::output::{COLUMNS, Out, terminal_width, wrap};
+use crate::output::{COLUMNS, Out, terminal_size, wrap};
 use crate::units;
 
 /// On a terminal the figures are renewed in place; elsewhere they are lines.
 pub struct Show {
     out: Out,
     json: bool,
-    /// Lines that the next figures go over.
-    drawn: usize,
     /// When the figures were shown, and how much each process had done by then.
     before: Option<(Instant, Vec<u64>)>,
 }
 
 impl Show {
     pub fn new(json: bool) -> Self {
-        Show { out: Out::new(), json, drawn: 0, before: None }
+        Show { out: Out::new(), json, before: None }
     }
 
     fn in_place(&self) -> bool {
-        self.out.style.terminal && !self.json
+        self.out.style.in_place && !self.json
     }
 
     /// Time between two looks at the figures.
@@ -61,7 +59,7 @@ impl Show {
         if self.json {
             self.out.json(&json!({ "event": event, "at_s": seconds(start) }))?;
         } else {
-            self.erase()?;
+            self.out.erase()?;
             let text = self.out.style.bold(format!("{:5.1} s  {text}", start.elapsed().as_secs_f64()));
             self.out.line(text)?;
         }
@@ -96,33 +94,18 @@ impl Show {
         }
         let at = start.elapsed().as_secs_f64();
         let lines: Vec<_> = cast.members.iter().zip(&rates).map(|(member, rate)| row(at, member, *rate)).collect();
-        self.erase()?;
         if self.in_place() {
-            // A line that is wrapped would be two to go over.
-            let width = terminal_width().unwrap_or(COLUMNS);
-            for line in &lines {
-                self.out.line(line.chars().take(width - 1).collect::<String>())?;
-            }
-            self.drawn = lines.len();
-        } else {
-            for (line, _) in lines.iter().zip(&cast.members).filter(|(_, member)| member.fate == Fate::Playing) {
-                self.out.line(line)?;
-            }
+            let (width, _) = terminal_size();
+            return self.out.draw(lines.iter().map(|line| line.chars().take(width - 1).collect()).collect());
+        }
+        for (line, _) in lines.iter().zip(&cast.members).filter(|(_, member)| member.fate == Fate::Playing) {
+            self.out.line(line)?;
         }
         self.out.flush()
     }
 
-    /// Goes back over the figures.
-    fn erase(&mut self) -> Result<()> {
-        let drawn = std::mem::take(&mut self.drawn);
-        if drawn > 0 {
-            self.out.bytes(format!("\x1b[{drawn}A\x1b[J").as_bytes())?;
-        }
-        Ok(())
-    }
-
     pub fn summary(&mut self, summary: &Summary, cast: &Cast) -> Result<()> {
-        self.erase()?;
+        self.out.erase()?;
         if self.json {
             self.out.json(&summary.json(cast))?;
         } else {

@@ -42,17 +42,19 @@ impl Printer {
         self.out.flush()
     }
 
-    pub fn message(&mut self, message: &Message<'_>, field: Option<&str>) -> Result<()> {
+    /// `fields` are those that its body has; none if it has all of the message.
+    pub fn message(&mut self, message: &Message<'_>, fields: &[String]) -> Result<()> {
         match self.format {
             Format::Raw => self.out.bytes(message.bytes),
             Format::Json => self.json(message),
-            Format::Csv => self.csv(message, field),
+            Format::Csv => self.csv(message, fields),
             Format::Hex => {
                 self.head(message)?;
                 self.hex(message.bytes)
             }
             Format::Text => match message.body {
-                Body::Decoded(value) if field.is_some() && !value.is_object() => self.out.line(inline(value)),
+                Body::Decoded(value) if fields.len() == 1 && !value.is_object() => self.out.line(inline(value)),
+                Body::Decoded(Value::Object(values)) if fields.len() > 1 => self.several(message, values),
                 Body::Decoded(value) => {
                     self.head(message)?;
                     self.text(value)
@@ -67,6 +69,17 @@ impl Printer {
                 }
             },
         }
+    }
+
+    /// On one line, if each value is.
+    fn several(&mut self, message: &Message<'_>, values: &Map<String, Value>) -> Result<()> {
+        if values.values().any(Value::is_object) {
+            self.head(message)?;
+            return values.iter().try_for_each(|(path, value)| self.field("", &harmless(path), value, 0));
+        }
+        let values: Vec<_> =
+            values.iter().map(|(path, value)| format!("{}: {}", harmless(path), inline(value))).collect();
+        self.out.line(values.join("  "))
     }
 
     fn head(&mut self, message: &Message<'_>) -> Result<()> {
@@ -101,12 +114,14 @@ impl Printer {
         self.out.json(&object)
     }
 
-    fn csv(&mut self, message: &Message<'_>, field: Option<&str>) -> Result<()> {
+    fn csv(&mut self, message: &Message<'_>, fields: &[String]) -> Result<()> {
         let mut cells = Vec::new();
-        match message.body {
-            Body::Decoded(value) if !value.is_object() => flatten(value, field.unwrap_or("value").into(), &mut cells),
-            Body::Decoded(value) => flatten(value, field.unwrap_or_default().into(), &mut cells),
-            Body::Text(_) | Body::Opaque => cells.push(("hex".into(), hex(message.bytes))),
+        match (message.body, fields) {
+            (Body::Decoded(value), [field]) => flatten(value, field.clone(), &mut cells),
+            (Body::Decoded(value), _) if !value.is_object() => flatten(value, "value".into(), &mut cells),
+            // The paths of several fields are its keys.
+            (Body::Decoded(value), _) => flatten(value, String::new(), &mut cells),
+            (Body::Text(_) | Body::Opaque, _) => cells.push(("hex".into(), hex(message.bytes))),
         }
         // A file gets what is there.
         let terminal = self.out.style.terminal;
@@ -143,20 +158,23 @@ impl Printer {
     fn fields(&mut self, fields: &Map<String, Value>, indent: usize, lead: &str) -> Result<()> {
         for (at, (name, value)) in fields.iter().enumerate() {
             let lead = if at == 0 && !lead.is_empty() { lead.into() } else { " ".repeat(indent) };
-            let name = plain_name(name);
-            match value {
-                Value::Object(inner) if !inner.is_empty() => {
-                    self.out.line(format_args!("{lead}{name}:"))?;
-                    self.fields(inner, indent + 2, "")?;
-                }
-                Value::Array(elements) if elements.iter().any(is_deep) => {
-                    self.out.line(format_args!("{lead}{name}:"))?;
-                    self.elements(elements, indent)?;
-                }
-                value => self.out.line(format_args!("{lead}{name}: {}", inline(value)))?,
-            }
+            self.field(&lead, &plain_name(name), value, indent)?;
         }
         Ok(())
+    }
+
+    fn field(&mut self, lead: &str, name: &str, value: &Value, indent: usize) -> Result<()> {
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                self.out.line(format_args!("{lead}{name}:"))?;
+                self.fields(inner, indent + 2, "")
+            }
+            Value::Array(elements) if elements.iter().any(is_deep) => {
+                self.out.line(format_args!("{lead}{name}:"))?;
+                self.elements(elements, indent)
+            }
+            value => self.out.line(format_args!("{lead}{name}: {}", inline(value))),
+        }
     }
 
     fn elements(&mut self, elements: &[Value], indent: usize) -> Result<()> {
@@ -202,7 +220,8 @@ fn is_deep(value: &Value) -> bool {
     matches!(value, Value::Object(_) | Value::Array(_))
 }
 
-/// A value on one line. Strings keep their quotation marks and escapes, so that none can reach into the terminal.
+/// A value on one line. Strings keep their quotation marks and escapes, so that none can reach into the terminal, however
+/// deep it is.
 fn inline(value: &Value) -> String {
     match value {
         Value::Array(elements) if elements.len() > MOST_ELEMENTS => {
@@ -211,7 +230,7 @@ fn inline(value: &Value) -> String {
         }
         Value::Array(elements) => format!("[{}]", elements.iter().map(inline).collect::<Vec<_>>().join(", ")),
         Value::String(text) => safe(text),
-        value => value.to_string(),
+        value => harmless(&value.to_string()),
     }
 }
 
