@@ -4,6 +4,9 @@
 mod cli;
 mod support;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use cli::Cli;
 use conduit::msgs::Imu;
 use conduit::topic::Overflow;
@@ -83,11 +86,11 @@ fn what_is_recorded_is_told_checked_printed_and_played() {
     assert!(ended.err.contains("run.mcap has no end"), "{ended:?}");
     let unfinished = cli.run(&["play", file, "--max", "--remap", "imu:=unfinished"]).code(3);
     assert!(unfinished.err.contains("was not finished"), "{unfinished:?}");
-    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+    let read_only = Permissions::from_mode(0o400);
     std::fs::set_permissions(&path, read_only).unwrap();
     let recovered = cli.run(&["tank", "recover", file, "-o", copy, "--json"]).code(0).json();
     assert_eq!(std::fs::metadata(copy).unwrap().permissions().mode() & 0o200, 0o200);
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     assert_eq!((&recovered["messages"], &recovered["was_complete"]), (&json!(100), &json!(false)));
     assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len() - 40, "what is copied stays as it is");
     cli.run(&["tank", "check", copy]).code(0);
