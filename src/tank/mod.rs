@@ -20,6 +20,8 @@ mod play;
 mod read;
 mod record;
 mod recover;
+#[cfg(test)]
+mod small_disk;
 mod storage;
 mod write;
 

@@ -60,6 +60,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     }
 
     /// The topic's name, as errors tell it.
+    #[cfg(feature = "serde")]
     pub(crate) fn topic(&self) -> String {
         self.end.region.name.to_string()
     }

@@ -181,8 +181,8 @@ impl Default for RecordingOptions {
 }
 
 impl RecordingOptions {
-    /// The most that is taken for what is read, in bytes: by a record, by a chunk and what comes out of it, and by all of the
-    /// chunks that overlap. 1 GiB unless it is set. More is an error when it is read.
+    /// The most that is taken for each of what is read, in bytes: a record, a chunk, what comes out of it, and all of the chunks
+    /// that overlap; together up to about three times as much. 1 GiB unless it is set. More is an error when it is read.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;

@@ -11,6 +11,7 @@ use super::sync::SyncFile;
 use super::writer::Shelf;
 use super::{Recorder, RecorderOptions, Report, SyncPolicy};
 use crate::tank::read::{Query, Recording};
+use crate::tank::small_disk::{fill, with_small_disk};
 use crate::tank::storage::Storage;
 use crate::tank::{Counts, Error};
 use crate::topic::{Overflow, Publisher, SlotKind};
@@ -254,6 +255,42 @@ fn an_end_that_the_disk_fails_is_written_again() {
     assert!(matches!(report.fault, Some(Error::Io { .. })), "{:?}", report.fault);
     assert!(disk.read().is_complete());
     publisher.remove().unwrap();
+}
+
+/// Its end has room that was set aside for it, which others cannot take.
+#[test]
+fn a_disk_that_others_fill_ends_the_recording_with_a_finished_file_and_an_exact_count() {
+    with_small_disk(24 << 20, |disk| {
+        let path = disk.join("run.mcap");
+        let (mut publisher, options) = topic();
+        let recorder =
+            options.chunk_bytes(10_000).sync(SyncPolicy::Every(Duration::from_millis(5))).start(&path).unwrap();
+        let mut each = 0;
+        let mut publish = |count| {
+            for _ in 0..count {
+                publisher.publish(&[1; 100]).unwrap();
+                each += 1;
+            }
+        };
+        publish(1000);
+        fill(disk);
+        let mut ended = [rustix::event::PollFd::new(&recorder, rustix::event::PollFlags::IN)];
+        let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        while rustix::event::poll(&mut ended, Some(&at_once)).unwrap() == 0 {
+            publish(100);
+        }
+        fill(disk);
+        let report = recorder.stop();
+        let Some(Error::Io { source, .. }) = &report.fault else { panic!("{:?}", report.fault) };
+        assert_eq!(source.raw_os_error(), Some(libc::ENOSPC));
+        let counts = counts(&report);
+        assert!(counts.recorded > 1000 && counts.published() <= each, "{counts:?} of {each}");
+        let recording = Recording::open(&path).unwrap();
+        assert!(recording.is_complete(), "{:?}", recording.problems());
+        assert_eq!((recording.message_count(), recording.counts().unwrap()["t"]), (counts.recorded, counts));
+        assert!(crate::tank::check(&path).unwrap().is_sound());
+        publisher.remove().unwrap();
+    });
 }
 
 #[test]

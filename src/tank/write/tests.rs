@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tank::read::{Query, Recording};
+use crate::tank::small_disk::{fill, with_small_disk};
 
 /// A disk in memory, whose writes fail as planned.
 #[derive(Clone, Debug, Default)]
@@ -260,32 +261,6 @@ proptest! {
     }
 }
 
-/// Runs `act` with a file system in memory of so many bytes, which nobody else sees, if that is allowed.
-fn with_small_disk(bytes: usize, act: impl FnOnce(&Path) + Send) {
-    let directory = std::env::temp_dir().join(format!("conduit-small-disk-{}-{bytes}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let mount = |path: &Path, kind: &str, flags, data: &str| {
-        let [path, kind, data] = [path.to_str().unwrap(), kind, data].map(|text| std::ffi::CString::new(text).unwrap());
-        // SAFETY: all strings end, and outlive the call.
-        unsafe { libc::mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) }
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // What is mounted by this thread is seen by this thread, and goes with it.
-            // SAFETY: no memory is involved.
-            let is_alone = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0
-                && mount(Path::new("/"), "none", libc::MS_REC | libc::MS_PRIVATE, "") == 0
-                && mount(&directory, "tmpfs", 0, &format!("size={bytes}")) == 0;
-            if is_alone {
-                act(&directory);
-            } else {
-                eprintln!("skipped: only root can mount file systems");
-            }
-        });
-    });
-    std::fs::remove_dir(&directory).unwrap();
-}
-
 /// The end of the file has room that was set aside for it, and keeps it until then.
 #[test]
 fn a_file_on_a_disk_that_others_have_filled_gets_its_end() {
@@ -294,15 +269,6 @@ fn a_file_on_a_disk_that_others_have_filled_gets_its_end() {
         let mut writer = Writer::create(&path, Writer::options().chunk_bytes(10_000)).unwrap();
         let topics: Vec<_> =
             (0..100).map(|at| writer.add_topic(&format!("topic{at}"), &schema(at), &[]).unwrap()).collect();
-        let mut other = File::create(disk.join("other")).unwrap();
-        let mut fill = || {
-            let full = loop {
-                if let Err(error) = io::Write::write_all(&mut other, &[0; 4096]) {
-                    break error;
-                }
-            };
-            assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
-        };
         let mut taken = 0;
         let error = loop {
             let topic = topics[taken as usize % 100];
@@ -311,11 +277,11 @@ fn a_file_on_a_disk_that_others_have_filled_gets_its_end() {
                 Err(error) => break error,
             }
             if taken == 1000 {
-                fill();
+                fill(disk);
             }
         };
         assert!(matches!(&error, Error::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC)), "{error}");
-        fill();
+        fill(disk);
         let finished = writer.finish();
         let Err(Error::Unwritten { messages, .. }) = finished else { panic!("{finished:?}") };
         let (is_complete, found) = read(std::fs::read(&path).unwrap()).unwrap();
