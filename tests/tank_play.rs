@@ -230,7 +230,7 @@ fn a_message_longer_than_its_topic_takes_makes_the_topic_anew_and_no_subscriber_
         let domain = Domain::new();
         let directory = Directory::new(&domain);
         let path = directory.file("run.mcap");
-        let mut writer = Writer::create(&path, Writer::options()).unwrap();
+        let mut writer = Writer::create(&path).unwrap();
         let topic = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
         for at in 0..500 {
             let len = if at == 20 { 10_000 } else { LEN };
@@ -281,7 +281,7 @@ fn what_looks_the_same_is_played_as_often_as_it_is_there() {
     let directory = Directory::new(&domain);
     let files = ["a.mcap", "b.mcap"].map(|name| directory.file(name));
     for file in &files {
-        let mut writer = Writer::create(file, Writer::options()).unwrap();
+        let mut writer = Writer::create(file).unwrap();
         let topic = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
         for _ in 0..3 {
             writer.write(topic, 0, BEGIN, file.to_str().unwrap().as_bytes()).unwrap();
@@ -352,7 +352,7 @@ fn a_file_that_asks_for_a_huge_topic_gets_one_of_a_bounded_size() {
     let domain = Domain::new();
     let directory = Directory::new(&domain);
     let path = directory.file("run.mcap");
-    let mut writer = Writer::create(&path, Writer::options()).unwrap();
+    let mut writer = Writer::create(&path).unwrap();
     let metadata = [("conduit.depth", "4000000000"), ("conduit.max_len", "10000000"), ("conduit.subscribers", "64")];
     let topic = writer.add_topic("t", &Schema::opaque(), &metadata).unwrap();
     writer.write(topic, 0, BEGIN, b"small").unwrap();

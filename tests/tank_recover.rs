@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use conduit::tank::{Compression, Error, Query, Recorder, Recording, SyncPolicy, Writer, check, recover};
@@ -28,6 +28,22 @@ fn record(path: &Path, domain: &Domain, compression: Compression) {
     }
     let report = recorder.stop();
     assert_eq!(report.total().recorded, 40);
+    a.remove().unwrap();
+    b.remove().unwrap();
+}
+
+/// As [`record`], but that both topics come at the beginning, so that the rest of the file does without telling of them.
+fn record_both_at_once(path: &Path, domain: &Domain, compression: Compression) {
+    let open = |topic| domain.publisher_of(SlotKind::Words, LEN).overflow(Overflow::Block).open(topic).unwrap();
+    let (mut a, mut b) = (open("a"), open("b"));
+    let options = Recorder::options().domain(domain.name()).compression(compression).sync(SyncPolicy::None);
+    let recorder = options.chunk_bytes(500).start(path).unwrap();
+    for at in 0..20 {
+        a.publish(&message(LEN, at)).unwrap();
+        b.publish(&message(LEN, at)).unwrap();
+        support::eventually("both are taken", || recorder.progress().messages == 2 * (at + 1));
+    }
+    assert_eq!(recorder.stop().total().recorded, 40);
     a.remove().unwrap();
     b.remove().unwrap();
 }
@@ -75,7 +91,7 @@ fn a_file_that_is_cut_at_any_byte_keeps_the_messages_of_each_chunk_that_is_whole
         let bytes = std::fs::read(&whole).unwrap();
         let ends = chunk_ends(&whole);
         assert!(ends.len() > 2 && ends.last().unwrap().1 == 40, "{ends:?}");
-        let step = (bytes.len() / rounds(10 * bytes.len() as u32) as usize).max(1);
+        let step = (bytes.len() / rounds(bytes.len() as u32) as usize).max(1);
         for len in (0..bytes.len()).step_by(step) {
             std::fs::write(&cut, &bytes[..len]).unwrap();
             let expected = ends.iter().filter(|(end, _)| *end <= len as u64).map(|(_, messages)| *messages).max();
@@ -125,7 +141,7 @@ fn a_byte_that_is_changed_is_found_wherever_it_matters() {
             kinds.push((kind, at..end));
             at = end;
         }
-        let step = (bytes.len() / rounds(10 * bytes.len() as u32) as usize).max(1);
+        let step = (bytes.len() / rounds(bytes.len() as u32) as usize).max(1);
         for at in (8..bytes.len()).step_by(step) {
             let mut other = bytes.clone();
             other[at] ^= 1 << (at % 8);
@@ -166,9 +182,9 @@ fn what_a_killed_recorder_lost_is_told_by_the_gaps_in_its_numbers() {
     for (is_recording, lost) in [(true, 15), (false, 0)] {
         let path = directory.file(&format!("run{is_recording}.mcap"));
         // What a recorder leaves that lost messages and was killed before it could say so.
-        let mut writer = Writer::create(&path, Writer::options().chunk_bytes(1)).unwrap();
+        let mut writer = Writer::options().chunk_bytes(1).create(&path).unwrap();
         if is_recording {
-            writer.add_metadata("conduit.recording", &[("part", "0")]);
+            writer.add_metadata("conduit.recording", &[("part", "0")]).unwrap();
         }
         let topic = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
         for at in (0..10).chain(25..30) {
@@ -211,4 +227,59 @@ fn what_was_left_out_on_purpose_is_no_loss_after_a_kill_either() {
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
     let counts = recover(&path).unwrap().topics["t"];
     assert_eq!((counts.recorded, counts.lost, counts.paused), (15, 0, 15));
+}
+
+/// A bad sector, wherever it is: what it has hit is gone, and nothing else.
+#[test]
+fn what_is_behind_damage_is_recovered_too() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let domain = Domain::new();
+        let directory = Directory::in_memory(&domain);
+        let (whole, damaged) = (directory.file("whole.mcap"), directory.file("damaged.mcap"));
+        record_both_at_once(&whole, &domain, compression);
+        let bytes = std::fs::read(&whole).unwrap();
+        let ends = chunk_ends(&whole);
+        // As a recorder leaves it that was killed: without an end.
+        let killed = &bytes[..ends.last().unwrap().0 as usize];
+        let all = |path: &Path| -> BTreeSet<(String, u64)> {
+            read(path)
+                .into_iter()
+                .flat_map(|(topic, numbers)| numbers.into_iter().map(move |n| (topic.clone(), n)))
+                .collect()
+        };
+        // What there is up to the end of each chunk.
+        let up_to: Vec<_> = ends
+            .iter()
+            .map(|(end, _)| {
+                std::fs::write(&damaged, &bytes[..*end as usize]).unwrap();
+                recover(&damaged).unwrap();
+                all(&damaged)
+            })
+            .collect();
+        let everything = up_to.last().unwrap();
+        // From where both topics are known.
+        let begin = up_to.iter().position(|known| known.contains(&("b".into(), 0))).unwrap();
+        let step = (killed.len() / rounds(killed.len() as u32) as usize).max(1);
+        for (len, filler) in [(1, 0xff), (9, 0), (100, 0xa5)] {
+            for at in (ends[begin].0 as usize..killed.len() - len).step_by(step) {
+                let mut other = killed.to_vec();
+                other[at..at + len].fill(filler);
+                std::fs::write(&damaged, &other).unwrap();
+                recover(&damaged).unwrap();
+                let found = all(&damaged);
+                // Gone are at most the chunks that were hit, and the one that follows, whose beginning the walk may miss.
+                let before = ends.iter().rposition(|(end, _)| *end <= at as u64).unwrap();
+                let behind = ends.iter().position(|(end, _)| *end >= (at + len) as u64).unwrap();
+                let behind = (behind + 1).min(ends.len() - 1);
+                let lost: Vec<_> = everything.difference(&found).collect();
+                let may_be_lost =
+                    |message: &&(String, u64)| !up_to[before].contains(*message) && up_to[behind].contains(*message);
+                assert!(lost.iter().all(|message| may_be_lost(message)), "{len} bytes at {at}: {lost:?} are lost");
+                assert!(found.is_subset(everything), "{len} bytes at {at}");
+                let again = std::fs::read(&damaged).unwrap();
+                assert!(recover(&damaged).unwrap().was_complete);
+                assert_eq!(std::fs::read(&damaged).unwrap(), again);
+            }
+        }
+    }
 }

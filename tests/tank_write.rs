@@ -68,7 +68,7 @@ proptest! {
         let compression = [Compression::None, Compression::Lz4, Compression::Zstd { level: 3 }][kind];
         let options = Writer::options().compression(compression).chunk_bytes(chunk_bytes).profile("test");
         let mut writer =
-            Writer::create(directory.file(), options.chunk_time(Duration::from_nanos(chunk_time))).unwrap();
+            options.chunk_time(Duration::from_nanos(chunk_time)).create(directory.file()).unwrap();
         let mut channels: Vec<Option<ChannelId>> = vec![None; 5];
         let mut written: Vec<Found> = Vec::new();
         for (sequence, (topic, time, data)) in messages.iter().enumerate() {
@@ -79,7 +79,7 @@ proptest! {
             writer.write(id, sequence as u32, *time, data).unwrap();
             written.push((name, sequence as u32, *time, data.clone()));
         }
-        writer.add_metadata("note", &[("written", "yes")]);
+        writer.add_metadata("note", &[("written", "yes")]).unwrap();
         let len = writer.finish().unwrap();
         let recording = directory.open();
         prop_assert!(recording.is_complete(), "{:?}", recording.problems());
@@ -110,7 +110,7 @@ fn options() -> WriterOptions {
 #[test]
 fn a_chunk_is_written_before_it_gets_larger_or_longer_than_asked_for() {
     let directory = Directory::new();
-    let mut writer = Writer::create(directory.file(), options()).unwrap();
+    let mut writer = options().create(directory.file()).unwrap();
     let id = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
     let begin = writer.file_len();
     // A message takes 31 bytes more than its own.
@@ -141,7 +141,7 @@ fn a_chunk_is_written_before_it_gets_larger_or_longer_than_asked_for() {
 #[test]
 fn what_was_flushed_is_there_for_others_to_read_and_the_file_is_no_leftover_yet() {
     let directory = Directory::new();
-    let mut writer = Writer::create(directory.file(), Writer::options()).unwrap();
+    let mut writer = Writer::create(directory.file()).unwrap();
     let id = writer.add_topic("t", &Schema::opaque(), &[]).unwrap();
     for (at, flush) in [Writer::flush, Writer::sync].into_iter().enumerate() {
         writer.write(id, at as u32, 0, b"x").unwrap();
@@ -158,7 +158,7 @@ fn what_was_flushed_is_there_for_others_to_read_and_the_file_is_no_leftover_yet(
 #[test]
 fn topics_of_the_same_type_share_its_schema() {
     let directory = Directory::new();
-    let mut writer = Writer::create(directory.file(), Writer::options()).unwrap();
+    let mut writer = Writer::create(directory.file()).unwrap();
     for at in 0..u32::from(u16::MAX) {
         let schema = if at < 1000 { schema("same") } else { Schema::opaque() };
         let id = writer.add_topic(&at.to_string(), &schema, &[]).unwrap();
@@ -177,12 +177,12 @@ fn topics_of_the_same_type_share_its_schema() {
 #[test]
 fn no_file_is_overwritten_and_no_message_without_a_channel_is_written() {
     let directory = Directory::new();
-    let create = |options| Writer::create(directory.file(), options);
+    let create = |options: WriterOptions| options.create(directory.file());
     assert!(matches!(create(options().chunk_bytes(0)), Err(Error::InvalidOption { .. })));
     let mut writer = create(options()).unwrap();
     assert!(matches!(create(options()), Err(Error::Exists { .. })));
     let other = Directory::new();
-    let id = Writer::create(other.file(), options()).unwrap().add_topic("t", &Schema::opaque(), &[]).unwrap();
+    let id = options().create(other.file()).unwrap().add_topic("t", &Schema::opaque(), &[]).unwrap();
     assert!(matches!(writer.write(id, 0, 0, b"x"), Err(Error::InvalidOption { .. })));
     writer.finish().unwrap();
     assert!(directory.open().is_complete());

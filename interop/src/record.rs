@@ -101,7 +101,7 @@ fn written(directory: &Path, is_altered: bool) -> Result<(), Failure> {
     let stage = Stage::new("written", is_altered)?;
     let path = directory.join("writer.mcap");
     let options = Writer::options().compression(Compression::Zstd { level: 1 }).chunk_bytes(CHUNK).profile("ros2");
-    let mut writer = Writer::create(&path, options)?;
+    let mut writer = options.create(&path)?;
     let json = Schema {
         message_encoding: "json".into(),
         schema_encoding: "jsonschema".into(),

@@ -110,17 +110,19 @@ impl<S: Storage> FileWriter<S> {
         self.storage.free()
     }
 
-    /// Adds a channel, and its schema unless the file has it.
+    /// Adds a channel, and its schema unless the file has it. If there is no room for them, nothing has changed.
     pub(crate) fn add_topic(
         &mut self,
         id: u16,
         name: &str,
         topic::Schema { message_encoding, schema_encoding, name: schema, data }: &topic::Schema,
         metadata: BTreeMap<String, String>,
-    ) {
+    ) -> io::Result<()> {
+        let (pending, end) = (self.pending.len(), self.end);
         let schemas = &self.summary.schemas;
         let is_it =
             |known: &&Schema| known.name == *schema && known.encoding == *schema_encoding && known.data == *data;
+        let mut new_schema = None;
         let schema_id = if schema.is_empty() && schema_encoding.is_empty() && data.is_empty() {
             // There is none.
             0
@@ -131,10 +133,17 @@ impl<S: Storage> FileWriter<S> {
             let id = schemas.last_key_value().map_or(1, |(last, _)| last + 1);
             let (name, encoding, data) = (schema.clone(), schema_encoding.clone(), data.clone());
             self.add_schema(&Schema { id, name, encoding, data });
+            new_schema = Some(id);
             id
         };
         let (topic, message_encoding) = (name.into(), message_encoding.clone());
         self.add_channel(&Channel { id, schema_id, topic, message_encoding, metadata });
+        self.reserve(self.pending.len()).inspect_err(|_| {
+            self.pending.truncate(pending);
+            self.end = end;
+            self.summary.channels.remove(&id);
+            new_schema.map(|schema| self.summary.schemas.remove(&schema));
+        })
     }
 
     pub(crate) fn add_schema(&mut self, schema: &Schema) {
@@ -149,13 +158,32 @@ impl<S: Storage> FileWriter<S> {
         self.summary.channels.insert(channel.id, channel.clone());
     }
 
-    pub(crate) fn add_metadata(&mut self, name: &str, entries: &BTreeMap<String, String>) {
+    /// Adds what there is to say. If there is no room for it, nothing has changed.
+    pub(crate) fn add_metadata(&mut self, name: &str, entries: &BTreeMap<String, String>) -> io::Result<()> {
+        let (pending, end) = (self.pending.len(), self.end);
+        self.add_last_metadata(name, entries);
+        self.reserve(self.pending.len()).inspect_err(|_| {
+            self.pending.truncate(pending);
+            self.end = end;
+            self.summary.metadata.pop();
+        })
+    }
+
+    /// Adds what there is to say at the end, in room that was [set aside](Self::set_aside).
+    pub(crate) fn add_last_metadata(&mut self, name: &str, entries: &BTreeMap<String, String>) {
         let offset = self.at();
         encode::metadata(&mut self.pending, name, entries);
         let len = self.at() - offset;
         let index = MetadataIndex { offset, len, name: name.into() };
         self.end += index.room();
         self.summary.metadata.push(index);
+    }
+
+    /// Has room for so many bytes more at the end, if the disk has it.
+    pub(crate) fn set_aside(&mut self, bytes: usize) {
+        self.end += bytes;
+        // Where it does not, it may by then.
+        let _ = self.reserve(self.pending.len());
     }
 
     /// Adds a file within the file.

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::file::FileWriter;
-use super::format::Compression;
 use super::format::chunk::Sealer;
+use super::format::parse::HEAD;
+use super::format::{Compression, op};
 use super::read;
 use super::read::scan::{End, FoundChunk, Scan, Tally};
 use super::read::source::Source;
@@ -46,7 +48,8 @@ impl Recovered {
 }
 
 /// Gives a recording an end whose recorder was killed, in place: cuts off what is not whole, and appends what readers look
-/// for at the end. A file that has an end stays as it is. If this is interrupted, the file can be recovered again.
+/// for at the end. Bytes that are no records, with whole chunks behind them, as a bad sector leaves them, become a record that
+/// readers skip; nothing behind them is cut. A file that has an end stays as it is. If this is interrupted, the file can be recovered again.
 ///
 /// Reads where chunks are and what their indexes say; the chunks themselves are read only at the end, where a failure of power
 /// may have torn them, and where they have no index.
@@ -117,6 +120,12 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
     // Some readers refuse an index of chunks that have no indexes themselves, and go through the data without one: not where
     // they would come upon damage.
     let is_gone_through = recovered.damaged == 0 && !scan.chunks.iter().all(is_indexed);
+    // Before the end is written: whoever comes upon a gap reads over it from here on.
+    for gap in &scan.gaps {
+        let mut head = [op::GAP; HEAD];
+        head[1..].copy_from_slice(&gap.len.to_le_bytes());
+        file.write_all_at(&head, gap.offset).map_err(write)?;
+    }
     let mut writer = FileWriter::resume(DiskFile::of(file.clone()), end, scan.summary);
     writer.cut_back().map_err(write)?;
     if is_gone_through {
@@ -126,10 +135,10 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
         writer.index_last(&records, &offsets);
     }
     let entries = [("cut_bytes", cut), ("damaged", recovered.damaged)];
-    writer.add_metadata("conduit.recovered", &entries.map(|(key, value)| (key.into(), value.to_string())).into());
+    writer.add_last_metadata("conduit.recovered", &entries.map(|(key, value)| (key.into(), value.to_string())).into());
     if is_own {
         let counts = recovered.topics.iter().map(|(topic, counts)| (topic.clone(), counts.to_string()));
-        writer.add_metadata(Counts::METADATA, &counts.collect());
+        writer.add_last_metadata(Counts::METADATA, &counts.collect());
     }
     writer.finish().map_err(write)?;
     file.sync_data().map_err(write)?;

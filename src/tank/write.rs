@@ -28,7 +28,7 @@ use crate::topic::Schema;
 ///
 /// # let path = std::env::temp_dir().join(format!("doc-writer-{}.mcap", std::process::id()));
 /// # let path = &path;
-/// let mut writer = Writer::create(path, Writer::options().compression(Compression::Lz4))?;
+/// let mut writer = Writer::options().compression(Compression::Lz4).create(path)?;
 /// let schema = Schema { message_encoding: "json".into(), ..Schema::default() };
 /// let log = writer.add_topic("log", &schema, &[("source", "arm")])?;
 /// writer.write(log, 1, 1_700_000_000_000_000_000, br#"{"ok":true}"#)?;
@@ -49,7 +49,8 @@ pub struct Writer {
     ended: bool,
 }
 
-/// A channel of the file of a [`Writer`], which has to be told it with each message.
+/// A channel of the file of a [`Writer`], which has to be told it with each message: of that writer, as another one's are other
+/// topics.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ChannelId(u16);
 
@@ -62,6 +63,7 @@ impl ChannelId {
 
 /// How a [`Writer`] writes: made by [`Writer::options`].
 #[derive(Clone, Debug)]
+#[must_use = "options do nothing until `create`"]
 pub struct WriterOptions {
     compression: Compression,
     chunk_bytes: usize,
@@ -71,22 +73,19 @@ pub struct WriterOptions {
 
 impl WriterOptions {
     /// How chunks are compressed, in the thread that writes. Default: not at all.
-    #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
         self
     }
 
-    /// How many bytes of messages a chunk has at most, but that a message larger than that has one of its own. Default
-    /// 1 MiB.
-    #[must_use]
+    /// How many bytes of messages, with 31 for each, a chunk has at most before it is compressed and indexed, but that a message
+    /// larger than that has one of its own. Default 1 MiB.
     pub fn chunk_bytes(mut self, bytes: usize) -> Self {
         self.chunk_bytes = bytes;
         self
     }
 
     /// How much time the messages of a chunk span at most. Default 1 s.
-    #[must_use]
     pub fn chunk_time(mut self, time: Duration) -> Self {
         self.chunk_time = time;
         self
@@ -94,10 +93,25 @@ impl WriterOptions {
 
     /// What the file says of its use, such as `ros2`: see the
     /// [registry](https://mcap.dev/spec/registry#well-known-profiles). Default: nothing.
-    #[must_use]
     pub fn profile(mut self, profile: &str) -> Self {
         self.profile = profile.into();
         self
+    }
+
+    /// Makes a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`]; [`Error::Exists`] if there is such a file; [`Error::Io`].
+    pub fn create(self, path: impl AsRef<Path>) -> Result<Writer, Error> {
+        let path = path.as_ref();
+        if self.chunk_bytes == 0 || self.chunk_bytes > 1 << 30 {
+            return Err(invalid("chunk_bytes", "a chunk has 1 byte to 1 GiB"));
+        }
+        let file = DiskFile::create(path)?;
+        let disk = file.file().clone();
+        let file = ChunkWriter::begin(path, file, self).inspect_err(|_| _ = std::fs::remove_file(path))?;
+        Ok(Writer { file, disk, ended: false })
     }
 }
 
@@ -112,30 +126,24 @@ impl Writer {
         }
     }
 
-    /// Makes a file.
+    /// Makes a file with the default options.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`]; [`Error::Exists`] if there is such a file; [`Error::Io`].
-    pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self, Error> {
-        let path = path.as_ref();
-        if options.chunk_bytes == 0 || options.chunk_bytes > 1 << 30 {
-            return Err(invalid("chunk_bytes", "a chunk has 1 byte to 1 GiB"));
-        }
-        let file = DiskFile::create(path)?;
-        let disk = file.file().clone();
-        let file = ChunkWriter::begin(path, file, options).inspect_err(|_| _ = std::fs::remove_file(path))?;
-        Ok(Writer { file, disk, ended: false })
+    /// As [`WriterOptions::create`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::options().create(path)
     }
 
-    /// Adds a topic: its name, how its messages are to be read, and what else is to be said about it. Nothing is written
-    /// before its first message is.
+    /// Adds a topic: its name, how its messages are to be read, and what else is to be said about it. It is written together
+    /// with the next messages, whichever those are of, or with the end of the file.
     ///
     /// The same name again is another channel of the same topic.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`] if there are 65,535 already.
+    /// [`Error::InvalidOption`] if there are 65,535 already; [`Error::Io`] if the disk has no room for it: nothing has changed
+    /// then.
     pub fn add_topic(&mut self, name: &str, schema: &Schema, metadata: &[(&str, &str)]) -> Result<ChannelId, Error> {
         self.file.add_topic(name, schema, metadata)
     }
@@ -155,8 +163,13 @@ impl Writer {
     }
 
     /// Adds a metadata record, before the messages that are not written yet.
-    pub fn add_metadata(&mut self, name: &str, entries: &[(&str, &str)]) {
-        self.file.file.add_metadata(name, &texts(entries));
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the disk has no room for it: nothing has changed then.
+    pub fn add_metadata(&mut self, name: &str, entries: &[(&str, &str)]) -> Result<(), Error> {
+        let ChunkWriter { file, path, .. } = &mut self.file;
+        file.add_metadata(name, &texts(entries)).map_err(|source| Error::write(path, source))
     }
 
     /// Writes the messages that are still in memory if the first of them is as old as the chunk time: for when none follow
@@ -188,9 +201,9 @@ impl Writer {
         self.disk.sync_data().map_err(|source| Error::write(&self.file.path, source))
     }
 
-    /// Bytes of the file so far, without the messages that are still in memory.
+    /// Bytes of the file so far, without what is still in memory.
     pub fn file_len(&self) -> u64 {
-        self.file.file.len()
+        self.file.file.written()
     }
 
     /// Writes what is left and the end of the file, and waits until the disk has them; returns the file's length. A writer
@@ -202,9 +215,10 @@ impl Writer {
     /// [`recover`](super::recover) can end the file.
     pub fn finish(mut self) -> Result<u64, Error> {
         self.ended = true;
-        let len = self.file.finish()?;
+        let finished = self.file.finish();
+        // What could not be written is no reason to risk the rest.
         self.disk.sync_data().map_err(|source| Error::write(&self.file.path, source))?;
-        Ok(len)
+        finished
     }
 }
 
@@ -273,7 +287,8 @@ impl<S: Storage> ChunkWriter<S> {
             return Err(invalid("topic", format!("a file has at most {} topics", self.channels)));
         }
         let id = self.channels;
-        self.file.add_topic(id, name, schema, texts(metadata));
+        let added = self.file.add_topic(id, name, schema, texts(metadata));
+        added.map_err(|source| Error::write(&self.path, source))?;
         self.channels += 1;
         Ok(ChannelId(id))
     }
@@ -333,10 +348,12 @@ impl<S: Storage> ChunkWriter<S> {
         let flushed = self.flush();
         let len = self.file.finish().map_err(|source| Error::write(&self.path, source))?;
         match flushed {
-            Err(Error::Io { source, .. }) => {
+            Err(Error::Io { source, .. }) if self.messages > 0 => {
                 Err(Error::Unwritten { path: self.path.clone(), messages: mem::take(&mut self.messages), source })
             }
-            flushed => flushed.map(|()| len),
+            // There was room for it at the end.
+            Ok(()) | Err(Error::Io { .. }) => Ok(len),
+            Err(error) => Err(error),
         }
     }
 }

@@ -20,7 +20,7 @@ use progress::Line;
 
 /// Record topics into MCAP files
 ///
-/// Ends on SIGINT or SIGTERM, with a file that is complete and an account of each topic: published = recorded + lost. What a
+/// Ends on SIGINT or SIGTERM, with a file that is complete and an account of each topic: published = recorded + lost, and what was not wanted. What a
 /// crash leaves loses at most the chunk time; `conduit tank recover` gives it an end. Keys on a terminal: space pauses,
 /// s goes on in another file, t writes the snapshot, q ends. SIGUSR1 is t, SIGUSR2 is s.
 #[derive(clap::Args)]

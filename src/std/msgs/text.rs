@@ -34,7 +34,10 @@ pub struct Text<const N: usize>([u8; N]);
 unsafe impl<const N: usize> Plain for Text<N> {}
 
 impl<const N: usize> Field for Text<N> {
-    const ALIGN: usize = 1;
+    const ALIGN: usize = {
+        assert!(N > 0, "`Text<N>`: text of no bytes is no field");
+        1
+    };
 
     fn type_name() -> String {
         format!("char[{N}]")
@@ -173,21 +176,22 @@ impl<const N: usize> PartialEq<str> for Text<N> {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Bytes<const N: usize> {
-    len: u32,
+    /// A `u32`, as the schema has it. As bytes, it needs no padding whatever `N` is.
+    len: [u8; 4],
     bytes: [u8; N],
 }
 
 impl<const N: usize> Bytes<N> {
-    const HAS_NO_PADDING: () = assert!(N > 0 && N % 4 == 0 && N <= 1 << 30, "`Bytes<N>`: N is a multiple of 4");
+    /// So that the next of them in an array begins where CDR has it.
+    const FITS: () = assert!(N > 0 && N % 4 == 0 && N <= 1 << 30, "`Bytes<N>`: N is a multiple of 4, from 4 to 2^30");
 }
 
-// SAFETY: a number and bytes; whoever names a value or a field of a length that would have padding does not compile, as both
-// refer to `HAS_NO_PADDING`. The length is looked at only together with `N`.
+// SAFETY: arrays of bytes. The length is looked at only together with `N`.
 unsafe impl<const N: usize> Plain for Bytes<N> {}
 
 impl<const N: usize> Field for Bytes<N> {
     const ALIGN: usize = {
-        let () = Self::HAS_NO_PADDING;
+        let () = Self::FITS;
         4
     };
 
@@ -219,8 +223,8 @@ impl<const N: usize> Bytes<N> {
     ///
     /// [`TooManyBytes`].
     pub fn new(bytes: &[u8]) -> Result<Self, TooManyBytes> {
-        let () = Self::HAS_NO_PADDING;
-        let mut copy = Bytes { len: bytes.len() as u32, bytes: [0; N] };
+        let () = Self::FITS;
+        let mut copy = Bytes { len: (bytes.len() as u32).to_ne_bytes(), bytes: [0; N] };
         let room = copy.bytes.get_mut(..bytes.len()).ok_or(TooManyBytes { len: bytes.len(), room: N })?;
         room.copy_from_slice(bytes);
         Ok(copy)
@@ -232,14 +236,14 @@ impl<const N: usize> Deref for Bytes<N> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..N.min(self.len as usize)]
+        &self.bytes[..N.min(u32::from_ne_bytes(self.len) as usize)]
     }
 }
 
 impl<const N: usize> Default for Bytes<N> {
     fn default() -> Self {
-        let () = Self::HAS_NO_PADDING;
-        Bytes { len: 0, bytes: [0; N] }
+        let () = Self::FITS;
+        Bytes { len: [0; 4], bytes: [0; N] }
     }
 }
 

@@ -195,11 +195,22 @@ impl Observer {
         self.region.clock_offset()
     }
 
-    /// How many living subscribers are here, and have not moved on to a region that took the topic's name since.
+    /// The living subscribers that are here, and have not moved on to a region that took the topic's name since: how many, and
+    /// how many of them have not received all of it.
     #[cfg(feature = "tank")]
-    pub(crate) fn subscribers(&self) -> u32 {
-        let is_there = |bit: &u32| lock::is_locked(self.region.file(), *bit).unwrap_or(false);
-        (0..self.region.geometry().subscribers).filter(is_there).count() as u32
+    pub(crate) fn subscribers(&self) -> (u32, u32) {
+        let head = self.region.writer_page().ring.head.load(Ordering::Relaxed);
+        let mut count = (0, 0);
+        for bit in 0..self.region.geometry().subscribers {
+            let entry = self.region.entry(bit);
+            // One that is gone may have left samples that are still held.
+            let is_there = entry.samples.load(Ordering::Relaxed) != 0;
+            if is_there && lock::is_locked(self.region.file(), bit).unwrap_or(false) {
+                count.0 += 1;
+                count.1 += u32::from(head.wrapping_sub(entry.position.load(Ordering::Relaxed)) as i64 > 0);
+            }
+        }
+        count
     }
 
     fn is_ready(&self) -> bool {

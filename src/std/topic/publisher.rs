@@ -80,14 +80,19 @@ impl<T: Payload + ?Sized> Publisher<T> {
         self.end.next_sequence()
     }
 
-    /// Sleeps until the topic has `count` subscribers, or `timeout` is over; returns whether it has. One that died a moment ago
-    /// may still count.
+    /// Sleeps until the topic has `count` living subscribers, or `timeout` is over; returns whether it has.
     ///
     /// # Errors
     ///
     /// [`Error::Stopped`], [`Error::Forked`].
     pub fn wait_for_subscribers(&self, count: u32, timeout: Duration) -> Result<bool, Error> {
         self.wait_for_subscribers_until(count, Deadline::after(timeout))
+    }
+
+    /// How many subscribers there are.
+    #[cfg(feature = "tank")]
+    pub(crate) fn subscribers(&self) -> u32 {
+        self.end.region.subscribers()
     }
 
     pub(crate) fn wait_for_subscribers_until(&self, count: u32, deadline: Deadline) -> Result<bool, Error> {

@@ -339,7 +339,11 @@ impl WritingEnd {
         loop {
             let ticket = space.prepare();
             if self.region.subscribers() >= count {
-                return Ok(true);
+                // Those that died are there until somebody looks.
+                (0..self.region.geometry().subscribers).for_each(|bit| _ = self.region.sweep_if_dead(bit));
+                if self.region.subscribers() >= count {
+                    return Ok(true);
+                }
             }
             if self.is_stopped() {
                 return Err(Error::Stopped { topic: self.region.name.to_string() });

@@ -80,7 +80,7 @@ fn write_case(what: &str, features: &[&str]) -> Vec<u8> {
     let (schema, channel, messages): (_, _, Vec<(u32, u64, u64)>) = match what {
         "NoData" => (None, None, vec![]),
         "OneMetadata" => {
-            writer.add_metadata("myMetadata", &entries);
+            writer.add_metadata("myMetadata", &entries).unwrap();
             (None, None, vec![])
         }
         "OneAttachment" => {
@@ -194,7 +194,7 @@ fn take(writer: &mut FileWriter<Memory>, step: &Step) -> io::Result<()> {
             writer.append(&Sealer::new(Compression::None)?.seal(chunk, Vec::new).0)
         }
         Step::Metadata(name) => {
-            writer.add_metadata(name, &BTreeMap::new());
+            writer.add_metadata(name, &BTreeMap::new()).unwrap();
             Ok(())
         }
         Step::Attachment(data) => writer.add_attachment("a", "b", 1, 2, data),

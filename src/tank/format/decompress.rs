@@ -25,6 +25,19 @@ impl Decompressor {
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         out.clear();
+        // Before the limit: what cannot be so is damage, and no chunk that somebody with more memory could read.
+        let len = compressed.len() as u64;
+        let most = match chunk.compression {
+            "" => len,
+            // A length takes a byte for each 255.
+            "lz4" => len.saturating_mul(255).saturating_add(1 << 16),
+            // A block of 128 KiB takes four bytes at least.
+            "zstd" => len.saturating_mul(1 << 15).saturating_add(1 << 17),
+            _ => u64::MAX,
+        };
+        if chunk.uncompressed_size > most {
+            return Err(Fault::Length { recorded: chunk.uncompressed_size, found: most });
+        }
         if chunk.uncompressed_size > limit {
             return Err(Fault::TooLarge { bytes: chunk.uncompressed_size, limit });
         }

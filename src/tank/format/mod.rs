@@ -31,6 +31,8 @@ pub(crate) mod op {
     pub(crate) const METADATA_INDEX: u8 = 0x0d;
     pub(crate) const SUMMARY_OFFSET: u8 = 0x0e;
     pub(crate) const DATA_END: u8 = 0x0f;
+    /// From 0x80 on they are anybody's, and skipped by all others: here, what was found damaged.
+    pub(crate) const GAP: u8 = 0x80;
 }
 
 /// How the messages of a chunk are compressed.

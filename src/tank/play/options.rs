@@ -117,7 +117,7 @@ impl PlayerOptions {
         self
     }
 
-    /// How many of the last messages a topic holds. Default: as when they were recorded, or as many as have room in 256 MiB.
+    /// How many of the last messages a topic holds. Default: as when they were recorded, never more than have room in 256 MiB.
     pub fn depth(mut self, messages: u32) -> Self {
         self.depth = Some(messages);
         self
@@ -154,10 +154,10 @@ impl PlayerOptions {
 
     /// The topic that what was recorded from `topic` goes to.
     pub(super) fn target<'a>(&'a self, topic: &'a str) -> &'a str {
-        match self.remap.iter().find(|(from, _)| from == topic) {
-            Some((_, to)) => to,
-            None => topic.strip_prefix('/').unwrap_or(topic),
-        }
+        let bare = topic.strip_prefix('/').unwrap_or(topic);
+        // By the name in the file before the other.
+        let to = |name: &str| self.remap.iter().find(|(from, _)| from == name).map(|(_, to)| to.as_str());
+        to(topic).or_else(|| to(bare)).unwrap_or(bare)
     }
 }
 

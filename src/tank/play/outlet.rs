@@ -20,6 +20,9 @@ const USUAL_LEN: usize = 4096;
 const LONGEST: usize = 1 << 30;
 /// How often to ask whether those that are waited for still live.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
+/// How long a subscriber that has received everything may take to move on to its topic made anew: it may not be able to, or not
+/// look for messages.
+const MOVE: Duration = Duration::from_secs(1);
 
 /// About as many bytes as the messages of a topic take together, whatever a file says.
 const MOST: u64 = 1 << 28;
@@ -38,8 +41,23 @@ fn check_names(files: &[Recording], options: &PlayerOptions) -> Result<(), tank:
     if let Some(pattern) = options.topics.iter().find(|pattern| !is_there(pattern)) {
         return missing("topics", pattern.as_str().into());
     }
-    match options.remap.iter().find(|(from, _)| !names.contains(from.as_str())) {
-        Some((from, _)) => missing("remap", from.clone()),
+    let is_named =
+        |from: &str| names.iter().any(|name| name.strip_prefix('/').unwrap_or(name) == from || *name == from);
+    if let Some((from, _)) = options.remap.iter().find(|(from, _)| !is_named(from)) {
+        return missing("remap", from.clone());
+    }
+    let is_twice = |name: &&&str| {
+        let target = |name| options.target(name);
+        options.wants(name)
+            && name
+                .strip_prefix('/')
+                .is_some_and(|bare| names.contains(bare) && options.wants(bare) && target(bare) == target(name))
+    };
+    match names.iter().find(is_twice) {
+        Some(name) => {
+            let reason = format!("{name} and {} would be one topic: play one of them elsewhere", &name[1..]);
+            Err(tank::Error::InvalidOption { option: "remap", reason })
+        }
         None => Ok(()),
     }
 }
@@ -99,6 +117,16 @@ impl Outlets {
     pub fn open(files: &[Recording], options: &PlayerOptions, stop: &Arc<AtomicBool>) -> Result<Self, tank::Error> {
         check_names(files, options)?;
         let mut outlets = Outlets { outlets: Vec::new(), shapes: Vec::new(), shape_of: Vec::new(), stop: stop.clone() };
+        match outlets.make_all(files, options) {
+            Ok(()) => Ok(outlets),
+            Err(error) => {
+                outlets.unmake();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn make_all(&mut self, files: &[Recording], options: &PlayerOptions) -> Result<(), Error> {
         let mut known: Vec<(&str, &Topic)> = Vec::new();
         for file in files {
             let mut shape_of = BTreeMap::new();
@@ -111,14 +139,24 @@ impl Outlets {
                     Some(shape) => shape,
                     None => {
                         known.push((topic, recorded));
-                        outlets.add_shape(topic, recorded, options)?
+                        self.add_shape(topic, recorded, options)?
                     }
                 };
                 shape_of.insert(recorded.id, shape);
             }
-            outlets.shape_of.push(shape_of);
+            self.shape_of.push(shape_of);
         }
-        Ok(outlets)
+        Ok(())
+    }
+
+    /// Removes the topics that were not there before.
+    fn unmake(self) {
+        for publisher in self.outlets.into_iter().filter_map(|outlet| outlet.publisher) {
+            if publisher.next_sequence() == 0 {
+                // What cannot be removed is closed, and `conduit clean` sees to it.
+                let _ = publisher.remove();
+            }
+        }
     }
 
     fn add_shape(&mut self, topic: &str, recorded: &Topic, options: &PlayerOptions) -> Result<usize, Error> {
@@ -188,13 +226,19 @@ impl Outlets {
         match publisher.publish(message) {
             Ok(_) => {}
             Err(Error::TooLong { .. }) if message.len() <= LONGEST && shape.slots == SlotKind::Frames => {
-                shape.max_len = message.len().next_power_of_two();
+                let before = std::mem::replace(&mut shape.max_len, message.len().next_power_of_two());
                 shape.bound();
                 outlet.make_anew(shape, &self.stop)?;
                 match &mut outlet.publisher {
-                    Some(publisher) => publisher.publish(message)?,
-                    None => return outlet.refuse(GONE),
-                };
+                    Some(publisher) => drop(publisher.publish(message)?),
+                    None => {
+                        // Of those that are not as long the topic may still have room.
+                        shape.max_len = before;
+                        shape.bound();
+                        outlet.make_anew(shape, &self.stop)?;
+                        return outlet.refuse(GONE);
+                    }
+                }
             }
             Err(Error::TooLong { .. } | Error::WrongLength { .. }) => {
                 return outlet.refuse("it has a length that the topic's messages cannot have");
@@ -227,7 +271,6 @@ impl Outlet {
             Some(publisher) if publisher.geometry().overflow == Overflow::Block => Some(publisher.observer()?),
             _ => None,
         };
-        let subscribers = old.as_ref().map_or(0, Observer::subscribers);
         // A topic has one publisher at a time.
         self.publisher = None;
         let mut publisher = match shape.options.clone().open(&self.topic) {
@@ -240,8 +283,7 @@ impl Outlet {
         };
         publisher.stop_waiting_when(stop.clone());
         if let Some(old) = old {
-            // One that died is in neither.
-            while !publisher.wait_for_subscribers(subscribers, LIFE_CHECK)? && old.subscribers() > 0 {}
+            wait_to_move(&old, &publisher)?;
         }
         self.publisher = Some(publisher);
         Ok(())
@@ -256,6 +298,33 @@ impl Outlet {
     }
 }
 
+/// Waits until the subscribers of a topic that was made anew have received what it held before, however long that takes, and
+/// until they have moved on, if they do.
+///
+/// [`Error::Stopped`].
+fn wait_to_move(old: &Observer, new: &Publisher<[u8]>) -> Result<(), Error> {
+    let mut deadline = None;
+    loop {
+        let (there, behind) = old.subscribers();
+        if there == 0 {
+            return Ok(());
+        }
+        let deadline = match behind {
+            0 => *deadline.get_or_insert_with(|| Deadline::after(MOVE)),
+            _ => {
+                deadline = None;
+                Deadline::after(LIFE_CHECK)
+            }
+        };
+        if deadline.has_passed() {
+            return Ok(());
+        }
+        // Whoever moves on is one more there.
+        let look = Deadline::after(LIFE_CHECK).min(deadline);
+        new.wait_for_subscribers_until(new.subscribers() + 1, look)?;
+    }
+}
+
 impl Shape {
     /// The topic as it was when it was recorded, as far as the file says.
     fn new(outlet: usize, recorded: &Topic, options: &PlayerOptions) -> Self {
@@ -267,7 +336,9 @@ impl Shape {
             Some("block" | "reject") => Overflow::Block,
             _ => Overflow::Overwrite,
         });
-        let max_len = number("conduit.max_len").map_or(USUAL_LEN, |len| len as usize).clamp(1, LONGEST);
+        // Longer ones have the topic made anew once they are really there, but in slots that are all of one length.
+        let most = if slots == SlotKind::Words { LONGEST } else { (MOST / 16) as usize };
+        let max_len = number("conduit.max_len").map_or(USUAL_LEN, |len| len as usize).clamp(1, most);
         let latched = says("conduit.latched") == Some("true");
         let depth = options.depth.or(number("conduit.depth")).unwrap_or(64).max(1);
         let subscribers = number("conduit.subscribers").unwrap_or(16).clamp(1, 64);
@@ -286,10 +357,11 @@ impl Shape {
     /// Takes over what is known of how large it is: as it was recorded, as long as that fits the memory that a topic is given,
     /// and smaller where a file asks for more.
     fn bound(&mut self) {
-        let most = u32::try_from(MOST / self.max_len as u64).unwrap_or(u32::MAX);
+        // Half of it, as slots and their number are rounded up.
+        let most = u32::try_from(MOST / 2 / self.max_len as u64).unwrap_or(u32::MAX);
         // Each subscriber may hold two samples.
         let subscribers = self.subscribers.min(most / 4).max(1);
-        let depth = self.depth.min(most.saturating_sub(2 * subscribers)).max(1);
+        let depth = self.depth.min(most.saturating_sub(2 * subscribers + 2)).max(1);
         self.options = self.options.clone().depth(depth).subscribers(subscribers).max_len(self.max_len);
     }
 }

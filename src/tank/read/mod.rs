@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 mod messages;
+mod resync;
 pub(crate) mod scan;
 pub(crate) mod source;
 pub(crate) mod summary;

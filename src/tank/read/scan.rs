@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::block::{Block, Loader};
+use super::resync;
 use super::source::Source;
 use super::walk::{Place, Stop, Walk};
 use crate::tank::format::parse::{self, Fault, Message, MessageIndex, Records};
@@ -17,6 +18,8 @@ const RUN: u64 = 1 << 20;
 /// Enough of an attachment's beginning, unless its name is longer than any that people give.
 const ATTACHMENT_PREFIX: u64 = 4096;
 
+/// A file that makes more searches fail was made to.
+const SEARCHES: u32 = 16;
 /// Damaged pieces that are told one by one; the others are counted.
 const TOLD: usize = 1000;
 
@@ -109,6 +112,10 @@ pub(crate) struct Scan {
     pub bad: Vec<Bad>,
     /// How many there are beside those.
     pub more_bad: u64,
+    /// Bytes that are no records, with records behind them.
+    pub gaps: Vec<Place>,
+    /// How often the rest of the file may be searched in vain.
+    searches: u32,
     /// What would have taken more memory than is allowed: that it is not read does not mean that it is damaged.
     pub too_large: Option<Stop>,
     /// Where the last good record ends; 0 if there is none.
@@ -136,6 +143,8 @@ impl Scan {
             loose_contents: Contents::default(),
             bad: Vec::new(),
             more_bad: 0,
+            gaps: Vec::new(),
+            searches: SEARCHES,
             too_large: None,
             good: 0,
             end: End::Unmarked,
@@ -147,11 +156,11 @@ impl Scan {
             kept: 0,
         };
         let mut walk = Walk::new(source.clone(), MAGIC.len() as u64, source.len(), limit);
-        match scan.header(&mut walk).and_then(|()| scan.data(&mut walk)) {
-            Ok(end) => scan.end = end,
-            Err(Stop::Fault { offset, fault }) => scan.end = End::Fault { offset, fault },
+        scan.end = match scan.header(&mut walk) {
+            Ok(()) => scan.all_data(walk)?,
+            Err(Stop::Fault { offset, fault }) => End::Fault { offset, fault },
             Err(error) => return Err(error),
-        }
+        };
         scan.verify_the_last()?;
         scan.count();
         Ok(scan)
@@ -172,9 +181,62 @@ impl Scan {
         Ok(())
     }
 
+    /// Goes through the data, and over what is damaged, as long as there is a whole chunk behind it.
+    fn all_data(&mut self, mut walk: Walk) -> Result<End, Stop> {
+        loop {
+            let (offset, fault) = match self.data(&mut walk) {
+                Err(Stop::Fault { offset, fault }) => (offset, fault),
+                end => return end,
+            };
+            let next = match resync::is_torn_chunk(&self.source, offset)? {
+                true => None,
+                false => self.next_chunk(offset)?,
+            };
+            match next {
+                Some(next) => self.skip(&mut walk, offset, next, fault),
+                None => return Ok(End::Fault { offset, fault }),
+            }
+        }
+    }
+
+    /// The next whole chunk behind what begins at `offset`.
+    fn next_chunk(&mut self, offset: u64) -> Result<Option<u64>, Stop> {
+        if self.searches == 0 {
+            return Ok(None);
+        }
+        let next = resync::next_chunk(&self.source, offset + parse::HEAD as u64, self.limit)?;
+        self.searches -= u32::from(next.is_none());
+        Ok(next)
+    }
+
+    /// A chunk within what a chunk takes up by its length, which is wrong then.
+    fn swallowed(&mut self, walk: &mut Walk, place: Place) -> Result<Option<u64>, Stop> {
+        let prefix = walk.prefix(place, parse::Chunk::PREFIX as u64)?;
+        if resync::is_exact(prefix, place.len) {
+            return Ok(None);
+        }
+        Ok(self.next_chunk(place.offset)?.filter(|next| *next < place.end()))
+    }
+
+    /// Goes on at `next`, and has what is before it from `offset` on be a gap.
+    fn skip(&mut self, walk: &mut Walk, offset: u64, next: u64, fault: Fault) {
+        let place = Place { offset, opcode: op::GAP, len: next - offset - parse::HEAD as u64 };
+        self.gaps.push(place);
+        self.leave_out(Bad { place, indexes: Vec::new(), messages: 0, fault });
+        walk.back_to(Place { offset: next, opcode: op::CHUNK, len: 0 });
+    }
+
     fn data(&mut self, walk: &mut Walk) -> Result<End, Stop> {
         let mut run = None;
-        while let Some(place) = walk.next()? {
+        loop {
+            let place = match walk.next() {
+                Ok(Some(place)) => place,
+                Ok(None) => break,
+                Err(stop) => {
+                    self.loose.extend(run);
+                    return Err(stop);
+                }
+            };
             match place.opcode {
                 op::DATA_END => {
                     let crc = parse::data_end(walk.prefix(place, 4)?).map_err(|fault| place.fault(fault))?;
@@ -186,6 +248,12 @@ impl Scan {
                 op::MESSAGE => {}
                 op::CHUNK | op::ATTACHMENT => self.loose.extend(run.take()),
                 _ => {}
+            }
+            if place.opcode == op::CHUNK {
+                if let Some(next) = self.swallowed(walk, place)? {
+                    self.skip(walk, place.offset, next, Fault::Short { field: "records" });
+                    continue;
+                }
             }
             match self.record(walk, place, &mut run) {
                 Ok(()) => self.good = self.good.max(place.end()),

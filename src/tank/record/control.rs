@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::feed::Feed;
 use crate::topic::Waker;
@@ -44,6 +44,18 @@ pub(super) struct Control {
     wakers: [Waker; 3],
     /// Becomes readable when the recorder ends of itself.
     pub ended: OwnedFd,
+}
+
+/// Of a thread of the recorder, without which the others would wait for ever.
+pub(super) struct Guard(Arc<Control>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let source = std::io::Error::other("a thread of the recorder panicked");
+            self.0.fail(crate::tank::Error::System { what: "go on recording", source });
+        }
+    }
 }
 
 /// Statistics, each written by one thread and read by whoever asks; nothing else depends on them.
@@ -133,6 +145,11 @@ impl Control {
         self.stop();
         // Fails only if it was told already.
         let _ = rustix::io::write(&self.ended, &1u64.to_ne_bytes());
+    }
+
+    /// Has the recording end if the calling thread panics while it has this.
+    pub fn guard(self: &Arc<Self>) -> Guard {
+        Guard(self.clone())
     }
 
     pub fn set_paused(&self, paused: bool) {

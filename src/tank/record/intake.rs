@@ -235,7 +235,7 @@ impl Intake {
             request,
         };
         self.number += 1;
-        // Nobody receives only after the writer has panicked, which whoever joins it learns.
+        // Nobody receives only after the others have panicked, which ends the recording.
         let _ = self.out.send(load);
     }
 

@@ -56,7 +56,7 @@ pub(crate) use self::writer::RECORDING;
 
 /// Records topics into MCAP files.
 ///
-/// What it promises is in `docs/guarantees.md`: `published = recorded + lost`, for each topic; a crash of the recorder loses
+/// What it promises is in `docs/guarantees.md`: `published = recorded + lost + paused + expired`, for each topic; a crash of the recorder loses
 /// no message that is older than the chunk time; and no publisher ever waits for the disk.
 ///
 /// ```
@@ -178,7 +178,14 @@ impl Recorder {
     ) -> Result<Threads, Error> {
         let system = |what, source: std::io::Error| Error::System { what, source };
         let thread = |error| system("start a thread", error);
-        let scout = Builder::new().name("tank-scout".into()).spawn(move || scout.run()).map_err(thread)?;
+        let scout = Builder::new().name("tank-scout".into()).spawn({
+            let guard = control.guard();
+            move || {
+                let _guard = guard;
+                scout.run();
+            }
+        });
+        let scout = scout.map_err(thread)?;
         let is_compressed = options.compression != Compression::None;
         let (fill, filled) = mpsc::channel();
         let (seal, sealed) = mpsc::channel();
@@ -189,13 +196,20 @@ impl Recorder {
             let sealer = Sealer::new(options.compression).map_err(|source| system("set up a compressor", source))?;
             let (filled, seal, buffers) = (filled.clone(), seal.clone(), buffers.clone());
             let worker = Builder::new().name("tank-seal".into());
-            worker.spawn(move || seal::work(sealer, &filled, &seal, &buffers)).map_err(thread)
+            let guard = control.guard();
+            let work = move || {
+                let _guard = guard;
+                seal::work(sealer, &filled, &seal, &buffers);
+            };
+            worker.spawn(work).map_err(thread)
         });
         let workers = workers.collect::<Result<_, _>>()?;
         drop(seal);
+        let guard = control.guard();
         let writer = Builder::new()
             .name("tank-write".into())
             .spawn(move || {
+                let _guard = guard;
                 let Writer { counts, files, bytes, .. } = writer.run(&sealed);
                 Written { counts, files: files.into(), bytes }
             })
@@ -216,7 +230,12 @@ impl Recorder {
             latched: BTreeMap::new(),
             number: 0,
         };
-        let intake = Builder::new().name("tank-intake".into()).spawn(move || intake.run()).map_err(thread)?;
+        let guard = control.guard();
+        let run = move || {
+            let _guard = guard;
+            intake.run()
+        };
+        let intake = Builder::new().name("tank-intake".into()).spawn(run).map_err(thread)?;
         Ok(Threads { scout, intake, workers, writer })
     }
 
@@ -279,10 +298,13 @@ impl Recorder {
             fault: None,
         };
         if let Some(Threads { scout, intake, workers, writer }) = self.threads.take() {
-            join(scout);
-            let topics = join(intake);
-            workers.into_iter().for_each(join);
-            let written = join(writer);
+            // All of them, before what one has panicked with goes on here.
+            let (scout, intake) = (scout.join(), intake.join());
+            let workers: Vec<_> = workers.into_iter().map(JoinHandle::join).collect();
+            let written = writer.join();
+            resume(scout);
+            workers.into_iter().for_each(resume);
+            let (topics, written) = (resume(intake), resume(written));
             let counts = written.counts.into_iter().chain(std::iter::repeat(Counts::default()));
             report.topics = topics.into_iter().zip(counts).collect();
             (report.files, report.bytes) = (written.files, written.bytes);
@@ -294,8 +316,8 @@ impl Recorder {
 }
 
 /// What a thread panicked with goes on where it is waited for.
-fn join<T>(thread: JoinHandle<T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+fn resume<T>(ended: std::thread::Result<T>) -> T {
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl AsFd for Recorder {

@@ -21,7 +21,7 @@ pub(super) fn work(
             left.into_iter().for_each(|bytes| buffers.give_back(bytes));
             sealed
         });
-        // Nobody receives only after the writer has panicked, which whoever joins it learns.
+        // Nobody receives only after the writer has panicked, which ends the recording.
         let _ = out.send(sealed);
     }
 }

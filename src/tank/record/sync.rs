@@ -41,7 +41,8 @@ impl Syncer {
         let run = move || {
             while let Some(files) = next(&shared) {
                 let began = futex::now();
-                if let Some(error) = files.iter().find_map(|sync| sync().err()) {
+                let errors: Vec<_> = files.iter().filter_map(|sync| sync().err()).collect();
+                if let Some(error) = errors.into_iter().next() {
                     failed(error);
                     continue;
                 }

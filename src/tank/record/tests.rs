@@ -27,6 +27,7 @@ struct State {
     writes_left: Option<u64>,
     syncs_left: Option<u64>,
     hangs: bool,
+    panics: bool,
     /// Whether somebody waits for it.
     is_waited_for: bool,
 }
@@ -51,6 +52,7 @@ impl Storage for Disk {
             state = self.0.1.wait(state).unwrap();
         }
         assert_eq!(offset, state.bytes.len() as u64);
+        assert!(!state.panics, "as planned");
         let fails = state.writes_left == Some(0);
         state.writes_left = state.writes_left.and_then(|left| left.checked_sub(1));
         let len = if fails { bytes.len() / 2 } else { bytes.len() };
@@ -255,6 +257,27 @@ fn an_end_that_the_disk_fails_is_written_again() {
     assert!(matches!(report.fault, Some(Error::Io { .. })), "{:?}", report.fault);
     assert!(disk.read().is_complete());
     publisher.remove().unwrap();
+}
+
+/// A storage that panics stands for any defect in the thread that writes.
+#[test]
+#[should_panic(expected = "as planned")]
+fn a_thread_that_panics_is_told_of_where_the_recording_is_stopped() {
+    let disk = Disk::default();
+    let (publisher, options) = topic();
+    let domain = options.domain.clone().unwrap();
+    let deep = Publisher::<[u8]>::options().domain(&domain).slots(SlotKind::Words).max_len(100).depth(1000);
+    let mut deep = deep.open("deep").unwrap();
+    let recorder = Recorder::start_on(options.chunk_bytes(1000).memory(5000), disk.clone()).unwrap();
+    disk.set(|state| state.panics = true);
+    for _ in 0..2000 {
+        deep.publish(&[1; 100]).unwrap();
+    }
+    // It ends of itself, and is not waited for in vain.
+    wait_for_end(&recorder);
+    deep.remove().unwrap();
+    publisher.remove().unwrap();
+    let _ = recorder.stop();
 }
 
 /// Its end has room that was set aside for it, which others cannot take.

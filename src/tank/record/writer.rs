@@ -43,6 +43,8 @@ pub(super) struct Writer<S: Shelf> {
     part: u32,
     /// Each channel of the recording; its place is its number.
     channels: Vec<Arc<Channel>>,
+    /// The topic of each account.
+    topics: Vec<String>,
     /// The last message of each latched topic that is in a file, and its channel, by account.
     latched: BTreeMap<usize, (u16, Latched)>,
     /// What is kept for a snapshot.
@@ -68,6 +70,8 @@ struct Part<S> {
     /// Whether it has been told of what was lost, and when.
     told: bool,
     told_at: u64,
+    /// What is said of its messages at its end, once that waits to be written.
+    last_told: Option<BTreeMap<String, String>>,
 }
 
 /// A chunk that is kept for a snapshot.
@@ -103,6 +107,7 @@ impl<S: Shelf> Writer<S> {
             file: None,
             part: 0,
             channels: Vec::new(),
+            topics: Vec::new(),
             latched: BTreeMap::new(),
             kept: VecDeque::new(),
             untold: BTreeMap::new(),
@@ -130,6 +135,8 @@ impl<S: Shelf> Writer<S> {
                 self.control.release(cost);
             }
         }
+        // Whose predecessors went with a thread that panicked: nothing is written any more then.
+        early.into_values().for_each(|load| self.take(load));
         self.expire(Duration::ZERO);
         if let Err(error) = self.end() {
             self.fail(error);
@@ -145,7 +152,13 @@ impl<S: Shelf> Writer<S> {
     }
 
     fn take(&mut self, load: Load<SealedChunk>) {
-        self.channels.extend(load.channels);
+        for channel in load.channels {
+            if self.topics.len() <= channel.account {
+                self.topics.resize(channel.account + 1, String::new());
+            }
+            self.topics[channel.account].clone_from(&channel.topic);
+            self.channels.push(channel);
+        }
         for (account, counts) in load.tallies {
             self.count(account, counts);
             if self.options.snapshot.is_some() {
@@ -182,7 +195,7 @@ impl<S: Shelf> Writer<S> {
         }
         self.counts[account] += counts;
         if let Some(file) = &mut self.file {
-            file.count(account, counts);
+            file.count(&self.topics, account, counts);
         }
     }
 
@@ -228,11 +241,14 @@ impl<S: Shelf> Writer<S> {
     fn write(&mut self, chunk: &SealedChunk) -> Result<(), Error> {
         let Some(file) = &mut self.file else { return Ok(()) };
         for &(channel, _) in chunk.counts() {
-            file.add_channel(&self.channels, channel);
+            file.add_channel(&self.channels, channel)?;
         }
         let now = futex::now();
         if !file.told && now.saturating_sub(file.told_at) >= LOSS_INTERVAL {
-            file.tell_counts(&self.channels, now);
+            let counts = file.telling(&self.topics);
+            let told = file.writer.add_metadata(Counts::METADATA, &counts);
+            told.map_err(|source| Error::write(&file.path, source))?;
+            (file.told, file.told_at) = (true, now);
         }
         let before = file.writer.len();
         file.writer.append(chunk).map_err(|source| Error::write(&file.path, source))?;
@@ -273,9 +289,15 @@ impl<S: Shelf> Writer<S> {
             let _ = self.shelf.remove(&path);
             Error::write(&path, source)
         })?;
-        writer.add_metadata(RECORDING, &super::about(self.part));
+        let mut about = vec![(RECORDING, super::about(self.part))];
         if !self.options.metadata.is_empty() {
-            writer.add_metadata("conduit.user", &self.options.metadata);
+            about.push(("conduit.user", self.options.metadata.clone()));
+        }
+        for (name, entries) in about {
+            writer.add_metadata(name, &entries).map_err(|source| {
+                let _ = self.shelf.remove(&path);
+                Error::write(&path, source)
+            })?;
         }
         self.part += 1;
         self.files.push_back(path.clone());
@@ -290,6 +312,7 @@ impl<S: Shelf> Writer<S> {
             counts: BTreeMap::new(),
             told: true,
             told_at: 0,
+            last_told: None,
         });
         Ok(())
     }
@@ -297,7 +320,12 @@ impl<S: Shelf> Writer<S> {
     /// Finishes the file that is open, which it stays if that fails.
     fn end(&mut self) -> Result<(), Error> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
-        file.tell_counts(&self.channels, futex::now());
+        // It may wait to be written already, where that has failed.
+        let counts = file.telling(&self.topics);
+        if file.last_told.as_ref() != Some(&counts) {
+            file.writer.add_last_metadata(Counts::METADATA, &counts);
+            file.last_told = Some(counts);
+        }
         match file.writer.finish() {
             Ok(len) => self.bytes += len,
             Err(source) => {
@@ -347,7 +375,7 @@ impl<S: Shelf> Writer<S> {
         let (sealed, _) = sealer.seal(chunk, Vec::new);
         let Some(file) = &mut self.file else { return Ok(()) };
         for (channel, _) in self.latched.values() {
-            file.add_channel(&self.channels, *channel);
+            file.add_channel(&self.channels, *channel)?;
         }
         file.writer.append(&sealed).map_err(|source| Error::write(&file.path, source))
     }
@@ -406,7 +434,7 @@ impl<S: Shelf> Writer<S> {
     /// Counts for the file that is open what was counted when none was.
     fn count_in_file(&mut self, tallies: BTreeMap<usize, Counts>) {
         let Some(file) = &mut self.file else { return };
-        tallies.into_iter().for_each(|(account, counts)| file.count(account, counts));
+        tallies.into_iter().for_each(|(account, counts)| file.count(&self.topics, account, counts));
     }
 
     /// Nothing is written any more but the end of the file, once it is known what was lost.
@@ -425,30 +453,38 @@ impl<S: Shelf> Writer<S> {
 }
 
 impl<S: Storage> Part<S> {
-    fn count(&mut self, account: usize, counts: Counts) {
-        *self.counts.entry(account).or_default() += counts;
+    /// `topics` are the names of all accounts.
+    fn count(&mut self, topics: &[String], account: usize, counts: Counts) {
+        let sum = self.counts.entry(account).or_insert_with(|| {
+            // For what the end of the file says of it.
+            self.writer.set_aside(LONGEST_COUNTS + topics.get(account).map_or(0, String::len));
+            Counts::default()
+        });
+        *sum += counts;
         // Of what is in the file it tells itself. Of a pause, too: gaps that nobody explains are taken for losses.
         self.told &= counts.lost == 0 && counts.paused == 0;
     }
 
-    fn add_channel(&mut self, channels: &[Arc<Channel>], id: u16) {
-        if !self.channels.insert(id) {
-            return;
+    fn add_channel(&mut self, channels: &[Arc<Channel>], id: u16) -> Result<(), Error> {
+        if self.channels.contains(&id) {
+            return Ok(());
         }
         let channel = &channels[usize::from(id)];
-        self.writer.add_topic(id, &channel.topic, &channel.schema, channel.metadata());
+        let added = self.writer.add_topic(id, &channel.topic, &channel.schema, channel.metadata());
+        added.map_err(|source| Error::write(&self.path, source))?;
+        self.channels.insert(id);
+        Ok(())
     }
 
-    /// Has the file say what became of each topic's messages so far.
-    fn tell_counts(&mut self, channels: &[Arc<Channel>], now: u64) {
-        let topic = |account| channels.iter().find(|channel| channel.account == account).map(|channel| &channel.topic);
-        let counts =
-            self.counts.iter().filter_map(|(&account, counts)| Some((topic(account)?.clone(), counts.to_string())));
-        self.writer.add_metadata(Counts::METADATA, &counts.collect());
-        (self.told, self.told_at) = (true, now);
+    /// What the file says of what became of each topic's messages so far.
+    fn telling(&self, topics: &[String]) -> BTreeMap<String, String> {
+        let counts = self.counts.iter();
+        counts.filter_map(|(&account, counts)| Some((topics.get(account)?.clone(), counts.to_string()))).collect()
     }
 }
 
+/// No less than an entry of the metadata takes beside the topic's name.
+const LONGEST_COUNTS: usize = 192;
 const PROFILE: &str = "ros2";
 /// The name of the metadata that makes a file a recording of topics, in which gaps between numbers are losses.
 pub(crate) const RECORDING: &str = "conduit.recording";

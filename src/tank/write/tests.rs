@@ -165,8 +165,8 @@ proptest! {
                     })
                 }
                 Step::Metadata => {
-                    writer.file.add_metadata("m", &texts(&[("a", "b")]));
-                    Ok(())
+                    let added = writer.file.add_metadata("m", &texts(&[("a", "b")]));
+                    added.map_err(|source| Error::write(Path::new("memory"), source))
                 }
                 Step::Flush => writer.flush().map(|()| flushed = taken.len()),
                 Step::Due => writer.flush_if_due(time),
@@ -244,20 +244,37 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn however_little_the_disk_has_left_the_file_gets_its_end(free in 66_000..300_000usize, topics in 1..400usize) {
+    fn however_little_the_disk_has_left_the_file_gets_its_end(
+        free in 66_500..3_000_000usize, most_topics in 1..400usize, schema_bytes in 0..40_000usize,
+    ) {
         let disk = FullDisk { free, ..FullDisk::default() };
         let mut writer = ChunkWriter::begin(Path::new("memory"), disk.clone(), options(0)).unwrap();
-        for at in 0..topics {
-            writer.add_topic(&format!("topic{at}"), &schema(at), &[("key", "value")]).unwrap();
-        }
-        let mut taken = 0;
-        while writer.write(ChannelId((taken as usize % topics) as u16), taken, taken.into(), &[7; 50]).is_ok() {
+        let (mut topics, mut taken) = (0, 0);
+        loop {
+            if topics < most_topics {
+                // What has no room is not there, and the file as good as before.
+                let large = Schema { data: vec![7; schema_bytes], ..schema(topics) };
+                match writer.add_topic(&format!("topic{topics}"), &large, &[("key", "value")]) {
+                    Ok(_) => topics += 1,
+                    Err(Error::Io { .. }) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let metadata = writer.file.add_metadata("m", &texts(&[("a", &"b".repeat(schema_bytes / 10))]));
+            let channel = ChannelId((taken as usize % topics) as u16);
+            if metadata.is_err() || writer.write(channel, taken, taken.into(), &[7; 50]).is_err() {
+                break;
+            }
             taken += 1;
         }
-        let Err(Error::Unwritten { messages, .. }) = writer.finish() else { panic!("there is no room for messages") };
+        let lost = match writer.finish() {
+            Ok(_) => 0,
+            Err(Error::Unwritten { messages, .. }) => messages,
+            Err(error) => panic!("the file has no end: {error}"),
+        };
         let (is_complete, found) = read(disk.bytes.borrow().clone()).unwrap();
         prop_assert!(is_complete);
-        prop_assert_eq!(found.len() as u64 + messages, u64::from(taken));
+        prop_assert_eq!(found.len() as u64 + lost, u64::from(taken));
     }
 }
 
@@ -266,7 +283,7 @@ proptest! {
 fn a_file_on_a_disk_that_others_have_filled_gets_its_end() {
     with_small_disk(40 << 20, |disk| {
         let path = disk.join("run.mcap");
-        let mut writer = Writer::create(&path, Writer::options().chunk_bytes(10_000)).unwrap();
+        let mut writer = Writer::options().chunk_bytes(10_000).create(&path).unwrap();
         let topics: Vec<_> =
             (0..100).map(|at| writer.add_topic(&format!("topic{at}"), &schema(at), &[]).unwrap()).collect();
         let mut taken = 0;

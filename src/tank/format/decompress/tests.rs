@@ -61,8 +61,12 @@ fn more_or_less_than_a_chunk_says_is_a_fault() {
 fn what_a_chunk_says_takes_no_memory_before_it_comes() {
     for (name, compress) in KINDS {
         let (mut decompressor, mut out) = (Decompressor::default(), Vec::new());
-        let more = decompressor.decompress(&chunk(name, LIMIT + 1, 0), &compress(&[0; 100]), LIMIT, &mut out);
+        let large = compress(&vec![0; LIMIT as usize + 1]);
+        let more = decompressor.decompress(&chunk(name, LIMIT + 1, 0), &large, LIMIT, &mut out);
         assert_eq!(more, Err(Fault::TooLarge { bytes: LIMIT + 1, limit: LIMIT }), "{name}");
+        // What no compression makes of so few bytes is damage, whatever is allowed.
+        let most = decompressor.decompress(&chunk(name, LIMIT + 1, 0), &compress(&[0; 100]), LIMIT, &mut out);
+        assert!(matches!(most, Err(Fault::Length { .. })), "{name}: {most:?}");
         let less = decompressor.decompress(&chunk(name, 1 << 40, 0), &compress(&[0; 100]), 1 << 40, &mut out);
         assert!(matches!(less, Err(Fault::Length { .. })), "{name}: {less:?}");
         assert!(out.capacity() < 1 << 20, "{name} took {}", out.capacity());
