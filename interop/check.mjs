@@ -70,7 +70,7 @@ async function core(path, channels, messages) {
       metadata: Object.fromEntries(channel.metadata),
     };
   });
-  const sorted = (list) => list.toSorted((a, b) => (a.channel < b.channel ? -1 : 1));
+  const sorted = (list) => [...list].sort((a, b) => (a.channel < b.channel ? -1 : 1));
   same("number of channels", channels.length, topics.length);
   sorted(topics).forEach(({ metadata, ...topic }, at) => {
     const said = sorted(channels)[at];
@@ -112,7 +112,9 @@ async function rosmsg(path, _, messages) {
 
 const [reader, directory] = process.argv.slice(2);
 const check = { core, rosmsg }[reader];
-for (const name of readdirSync(directory).filter((name) => name.endsWith(".mcap")).sort()) {
+const names = readdirSync(directory).filter((name) => name.endsWith(".mcap")).sort();
+if (names.length === 0) throw new Error(`${directory} has no files`);
+for (const name of names) {
   const path = `${directory}/${name}`;
   const lines = readFileSync(path.replace(/mcap$/, "jsonl"), "utf8").trimEnd().split("\n").map((line) => JSON.parse(line));
   const channels = lines.filter((line) => "channel" in line);

@@ -97,7 +97,10 @@ def check_rosbags(path, channels, messages):
 def main(reader, directory):
     check = {"mcap": check_mcap, "rosbags": check_rosbags}[reader]
     code = 0
-    for path in sorted(pathlib.Path(directory).glob("*.mcap")):
+    paths = sorted(pathlib.Path(directory).glob("*.mcap"))
+    if not paths:
+        raise SystemExit(f"{directory} has no files")
+    for path in paths:
         lines = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
         channels = {line["channel"]: line for line in lines if "channel" in line}
         messages = [line for line in lines if "topic" in line]

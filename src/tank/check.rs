@@ -42,8 +42,10 @@ pub struct Checked {
     pub messages: u64,
     /// Chunks that are whole.
     pub chunks: u64,
-    /// What the recorder said became of each topic's messages.
+    /// What the recorder said became of each topic's messages. Empty if it said nothing, or nobody who counts wrote the file.
     pub counts: BTreeMap<String, Counts>,
+    /// Whether its recorder was killed and it was recovered, so that nobody knows of losses behind its last message.
+    pub is_recovered: bool,
 }
 
 impl Checked {
@@ -98,6 +100,7 @@ pub fn check(path: impl AsRef<Path>) -> Result<Checked, Error> {
         }
     }
     checked.counts = recording.counts()?;
+    checked.is_recovered = recording.is_recovered();
     check_counts(&recording, &mut checked);
     checked.findings.sort_by_key(|finding| finding.offset);
     Ok(checked)

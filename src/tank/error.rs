@@ -23,8 +23,8 @@ pub enum Error {
     },
     /// The disk has less space left than it must keep.
     #[error(
-        "the disk of {} has {free} bytes left, and is to keep {min_free}: the recording ended there, complete",
-        path.display()
+        "the disk of {} has {:.1} MiB left, and is to keep {:.1}: the recording ended there, complete",
+        path.display(), *free as f64 / 1_048_576.0, *min_free as f64 / 1_048_576.0
     )]
     DiskFull {
         /// The file that was being written.

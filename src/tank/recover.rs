@@ -20,6 +20,8 @@ use super::record::RECORDING;
 use super::storage::DiskFile;
 use super::{Counts, Error, Recording};
 
+/// The name of the metadata of a file that was recovered.
+pub(super) const RECOVERED: &str = "conduit.recovered";
 /// The most memory that is taken for a chunk.
 const LIMIT: u64 = 1 << 30;
 
@@ -135,7 +137,7 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
         writer.index_last(&records, &offsets);
     }
     let entries = [("cut_bytes", cut), ("damaged", recovered.damaged)];
-    writer.add_last_metadata("conduit.recovered", &entries.map(|(key, value)| (key.into(), value.to_string())).into());
+    writer.add_last_metadata(RECOVERED, &entries.map(|(key, value)| (key.into(), value.to_string())).into());
     if is_own {
         let counts = recovered.topics.iter().map(|(topic, counts)| (topic.clone(), counts.to_string()));
         writer.add_last_metadata(Counts::METADATA, &counts.collect());

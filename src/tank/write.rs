@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use super::file::{FileWriter, LIBRARY};
 use super::format::chunk::{MESSAGE_HEAD, OpenChunk, SealedChunk, Sealer};
+use super::record::CDR;
 use super::storage::{DiskFile, Storage};
 use super::{Compression, Error};
-use crate::topic::Schema;
+use crate::topic::message::bytes_of;
+use crate::topic::{Message, Schema};
 
 /// Writes messages to an MCAP file, wherever they come from. For topics there is the [`Recorder`](super::Recorder).
 ///
@@ -162,6 +164,41 @@ impl Writer {
         self.file.write(channel, sequence, log_time, bytes)
     }
 
+    /// Takes a message of a type that [`message!`](crate::message) declares, in a topic with its [schema](Schema::of).
+    ///
+    /// ```
+    /// use conduit::msgs::Vector3;
+    /// use conduit::tank::{Query, Recording, Writer};
+    /// use conduit::topic::Schema;
+    ///
+    /// # let path = std::env::temp_dir().join(format!("doc-typed-{}.mcap", std::process::id()));
+    /// # let path = &path;
+    /// let mut writer = Writer::create(path)?;
+    /// let command = writer.add_topic("command", &Schema::of::<Vector3>(), &[])?;
+    /// writer.write_message(command, 0, 1_700_000_000_000_000_000, &Vector3::from([1.0, 2.0, 3.0]))?;
+    /// writer.finish()?;
+    ///
+    /// let recording = Recording::open(path)?;
+    /// let mut messages = recording.messages(Query::new())?;
+    /// let message = messages.next()?.expect("there is one");
+    /// assert_eq!(message.get::<Vector3>(), Some([1.0, 2.0, 3.0].into()));
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn write_message<T: Message>(
+        &mut self,
+        channel: ChannelId,
+        sequence: u32,
+        log_time: u64,
+        message: &T,
+    ) -> Result<(), Error> {
+        self.file.write_parts(channel, sequence, log_time, [CDR, bytes_of(message)])
+    }
+
     /// Adds a metadata record, before the messages that are not written yet.
     ///
     /// # Errors
@@ -295,17 +332,29 @@ impl<S: Storage> ChunkWriter<S> {
 
     #[inline]
     fn write(&mut self, channel: ChannelId, sequence: u32, log_time: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.write_parts(channel, sequence, log_time, [bytes, &[]])
+    }
+
+    #[inline]
+    fn write_parts(
+        &mut self,
+        channel: ChannelId,
+        sequence: u32,
+        log_time: u64,
+        parts: [&[u8]; 2],
+    ) -> Result<(), Error> {
+        let len = parts[0].len() + parts[1].len();
         if channel.0 >= self.channels {
             return Err(invalid("channel", format!("the file has no channel {}", channel.0)));
         }
-        let is_full = self.chunk.len() + MESSAGE_HEAD + bytes.len() > self.chunk_bytes;
+        let is_full = self.chunk.len() + MESSAGE_HEAD + len > self.chunk_bytes;
         if self.messages > 0 && (is_full || log_time >= self.due || self.stuck.is_some()) {
             self.flush()?;
         }
         if self.messages == 0 {
             self.due = log_time.saturating_add(self.chunk_time);
         }
-        self.chunk.add_message(channel.0, sequence, log_time, log_time, [bytes, &[]]);
+        self.chunk.add_message(channel.0, sequence, log_time, log_time, parts);
         self.messages += 1;
         Ok(())
     }

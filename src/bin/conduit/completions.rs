@@ -80,7 +80,8 @@ pub fn fields() -> ArgValueCompleter {
         // Most words are no topics.
         for info in words().iter().filter_map(|word| conduit::topic::inspect(Some(&domain()), word).ok()) {
             let Ok(format) = Format::of(&info.schema) else { continue };
-            let message = vec![0; format.size()];
+            // A larger one has more fields than anybody would complete.
+            let Some(message) = (format.size() <= 1 << 20).then(|| vec![0; format.size()]) else { continue };
             if let Ok(value) = format.decode(&message) {
                 add_paths(&value, "", &mut paths);
             }
@@ -93,6 +94,11 @@ pub fn fields() -> ArgValueCompleter {
 fn add_paths(value: &decode::Value<'_>, path: &str, paths: &mut BTreeSet<String>) {
     /// Of an array: nobody chooses from more.
     const MOST_ELEMENTS: usize = 16;
+    /// Nobody reads more, and a stranger's schema may have any number.
+    const MOST_PATHS: usize = 1000;
+    if paths.len() >= MOST_PATHS {
+        return;
+    }
     let mut add = |path: String, value| {
         add_paths(&value, &path, paths);
         paths.insert(path);

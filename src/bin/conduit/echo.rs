@@ -57,7 +57,7 @@ pub struct Args {
     /// How to show them; --json is short for json
     #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "json")]
     format: Format,
-    /// Begin with the messages that are still there
+    /// Begin with the messages that are still there; those of latched topics begin with the last one in any case
     #[arg(long)]
     history: bool,
 }
@@ -159,7 +159,12 @@ pub fn run(args: Args, context: &Context) -> Result {
     });
     events.watch_topics()?;
     let mut topics = Follow::new(&args.topics, context);
-    for (topic, observer) in topics.open(if args.history { Start::Oldest } else { Start::New })? {
+    for (topic, observer) in topics.open_with(|geometry| match (args.history, geometry.latched) {
+        (true, _) => Start::Oldest,
+        // As its subscribers do.
+        (false, true) => Start::Latest,
+        (false, false) => Start::New,
+    })? {
         read_in_thread(observer, topic, shared.clone())?;
     }
     topics.say_what_is_awaited(context);

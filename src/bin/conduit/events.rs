@@ -18,6 +18,8 @@ use crate::output::note;
 /// How long a command that was interrupted has to end by itself. It is only ever used up by one that is stuck, such as
 /// in writing to a program that does not read.
 const GRACE: Duration = Duration::from_millis(250);
+/// Within how long after an interruption another one is the same.
+const DOUBLE: Duration = Duration::from_secs(1);
 /// How often to look for topics where the system has no watch to spare.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -97,9 +99,12 @@ impl Events {
                 wait_for(&signals, None);
                 flag.store(true, Ordering::Release);
                 ring.ring();
-                wait_for(&signals, Some(grace));
+                // Some send a signal twice: to the program and to its group.
+                let began = Instant::now();
+                let deaf = DOUBLE.min(grace);
+                while wait_for(&signals, Some(grace.saturating_sub(began.elapsed()))) && began.elapsed() < deaf {}
                 if let Some(reason) = FORCED_NOTE.get() {
-                    note(format_args!("{reason}"));
+                    say_if_possible(reason);
                 }
                 std::process::exit(FORCED_CODE.load(Ordering::Relaxed).into());
             })
@@ -237,8 +242,18 @@ pub fn block_signals() -> libc::sigset_t {
     }
 }
 
-/// Sleeps until one of `signals`, which are blocked, or until `timeout`.
-fn wait_for(signals: &libc::sigset_t, timeout: Option<Duration>) {
+/// Says something on standard error, unless whoever reads there keeps it waiting: the program is to end now.
+fn say_if_possible(text: &str) {
+    let stderr = io::stderr();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+    if poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0) {
+        let _ = rustix::io::write(&stderr, format!("conduit: {text}\n").as_bytes());
+    }
+}
+
+/// Sleeps until one of `signals`, which are blocked, or until `timeout`; returns whether one came.
+fn wait_for(signals: &libc::sigset_t, timeout: Option<Duration>) -> bool {
     let until = timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let left = until.map(|until| {
@@ -250,7 +265,7 @@ fn wait_for(signals: &libc::sigset_t, timeout: Option<Duration>) {
         let signal = unsafe { libc::sigtimedwait(signals, std::ptr::null_mut(), timespec) };
         // Anything but a signal of another kind: it came, or the time is over.
         if signal > 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return;
+            return signal > 0;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use conduit::Error;
-use conduit::topic::{Observer, Start};
+use conduit::topic::{Geometry, Observer, Start};
 
 use crate::Context;
 use crate::outcome::{Failure, Result};
@@ -28,6 +28,11 @@ impl Follow {
     /// Opens each topic that is wanted, there, and new. What is wrong with one is said, and keeps no other from being
     /// opened.
     pub fn open(&mut self, start: Start) -> Result<Vec<(String, Observer)>> {
+        self.open_with(|_| start)
+    }
+
+    /// [`open`](Follow::open) where it begins depends on what the topic is like.
+    pub fn open_with(&mut self, start: impl Fn(&Geometry) -> Start) -> Result<Vec<(String, Observer)>> {
         let mut opened = Vec::new();
         if !self.may_find_more() {
             return Ok(opened);
@@ -43,7 +48,11 @@ impl Follow {
                 if self.known.contains(topic) {
                     continue;
                 }
-                match Observer::open_in(&self.domain, topic, start) {
+                let opened_at_end = Observer::open_in(&self.domain, topic, Start::New);
+                match opened_at_end.and_then(|observer| match start(observer.geometry()) {
+                    Start::New => Ok(observer),
+                    start => Observer::open_in(&self.domain, topic, start),
+                }) {
                     Ok(observer) => {
                         if !observer.can_sleep() {
                             note(format_args!(

@@ -118,7 +118,11 @@ fn print(info: &TopicInfo, schema: bool, out: &mut Out) -> Result<()> {
     }
     if schema {
         let text =
-            if info.schema.is_opaque() { "(opaque bytes)".into() } else { harmless_lines(&info.schema.to_string()) };
+            match (info.schema.is_opaque(), info.schema.schema_encoding.is_empty() && info.schema.data.is_empty()) {
+                (true, _) => "(opaque bytes)".into(),
+                (false, true) => format!("(any {}: there is no schema)", harmless(&info.schema.message_encoding)),
+                (false, false) => harmless_lines(&info.schema.to_string()),
+            };
         out.line("")?;
         out.line(text)?;
     }

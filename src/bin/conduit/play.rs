@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::events::{Events, something_was_done};
 use crate::keys::Keys;
-use crate::outcome::{Outcome, Result};
+use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, Table, harmless, note, print_json};
 use crate::{Context, completions, units};
 
@@ -73,6 +73,9 @@ fn remap(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result {
+    if args.end.is_some_and(|end| end <= args.start.unwrap_or_default()) {
+        return Err(Failure::Usage("--end has to come after --start".into()));
+    }
     let mut events = Events::new()?.without_output();
     let mut options = Player::options()
         .domain(&context.domain)
@@ -219,8 +222,9 @@ impl Drop for Line {
 }
 
 fn tell(report: &PlayReport, context: &Context) -> Result<()> {
-    for problem in &report.problems {
-        note(format_args!("{problem}"));
+    for (file, problem) in &report.problems {
+        let file = file.display();
+        note(format_args!("{file}: {problem}; `conduit tank recover {file}` gives it an end"));
     }
     if report.damaged > 0 {
         note(format_args!("{} left out", units::several(report.damaged, "damaged piece was", "damaged pieces were")));

@@ -28,7 +28,7 @@ pub struct Args {
     topic: String,
     /// The message; `-` publishes each line of standard input
     data: Option<String>,
-    /// bytes, hex, json, or a message type: time, vector3, quaternion, imu [default: the topic's]
+    /// bytes, hex, json, cbor (told as JSON), or a message type such as imu, pose, odometry [default: the topic's]
     #[arg(short = 't', long = "type", value_name = "TYPE", add = clap_complete::engine::ArgValueCandidates::new(type_candidates))]
     kind: Option<String>,
     /// Publish so many a second: the message again and again, or the lines one by one
@@ -283,22 +283,22 @@ fn open(args: &Args, context: &Context, kind: &Kind, there: Option<&TopicInfo>, 
     let schema = kind.schema();
     let replaced = there.map(|info| &info.schema).filter(|replaced| **replaced != schema);
     let options = Publisher::<[u8]>::options().domain(&context.domain);
-    let there = there.map(|info| &info.geometry).filter(|geometry| {
-        !args.asks_for_a_shape()
-            && match geometry.slots {
-                SlotKind::Words => geometry.max_len == len as u64,
-                SlotKind::Frames => geometry.max_len >= len as u64,
-            }
-    });
-    let options = match there {
+    let before = there.map(|info| &info.geometry);
+    let fits = |geometry: &&Geometry| match geometry.slots {
+        SlotKind::Words => geometry.max_len == len as u64,
+        SlotKind::Frames => geometry.max_len >= len as u64,
+    };
+    let options = match before.filter(|_| !args.asks_for_a_shape()).filter(fits) {
         Some(geometry) => like(options, geometry),
         None => {
+            // What is not asked for stays as it was.
+            let overflow = args.overflow.map(Into::into).or(before.map(|geometry| geometry.overflow));
             let options = options
-                .timestamps(Timestamps::Clock)
-                .depth(args.depth.unwrap_or(16))
-                .overflow(args.overflow.map_or_else(Overflow::default, Into::into))
-                .subscribers(args.subscribers.unwrap_or(16))
-                .latched(args.latched);
+                .timestamps(before.map_or(Timestamps::Clock, |geometry| geometry.timestamps))
+                .depth(args.depth.or(before.map(|geometry| geometry.depth)).unwrap_or(16))
+                .overflow(overflow.unwrap_or_default())
+                .subscribers(args.subscribers.or(before.map(|geometry| geometry.subscribers)).unwrap_or(16))
+                .latched(args.latched || before.is_some_and(|geometry| geometry.latched));
             match kind {
                 Kind::Plain(format, _) if format.size() <= 256 => options.slots(SlotKind::Words).max_len(format.size()),
                 Kind::Plain(format, _) => options.max_len(format.size()),
@@ -315,6 +315,9 @@ fn open(args: &Args, context: &Context, kind: &Kind, there: Option<&TopicInfo>, 
             "{}{place} carried {before} and now carries {another}{now}: what it held is gone",
             args.topic
         ));
+    }
+    if replaced.is_none() && before.is_some_and(|before| before != publisher.geometry()) {
+        note(format_args!("{}{} was made anew: what it held is gone", args.topic, context.in_domain()));
     }
     Ok(publisher)
 }

@@ -7,13 +7,14 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use conduit::tank::{Compression, Recorder, Report, SyncPolicy, leftovers};
+use conduit::tank::{Compression, Recorder, Recording, Report, SyncPolicy, leftovers};
 use serde_json::{Map, Value, json};
 
 use crate::events::{self, Events};
 use crate::keys::{Keys, Signals};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, Table, harmless, note, print_json};
+use crate::patterns::{self, Pattern, topics_of};
 use crate::{Context, completions, units};
 
 use progress::Line;
@@ -31,7 +32,7 @@ pub struct Args {
     /// All topics
     #[arg(short, long, conflicts_with = "topics")]
     all: bool,
-    /// The file [default: conduit_TIME.mcap]
+    /// The file [default: conduit_TIME.mcap]; several are FILE_0000.mcap and so on
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Not these topics
@@ -147,16 +148,40 @@ pub fn run(args: &Args, context: &Context) -> Result {
         "told to end for the second time, or the disk does not answer: the recording has no end, which \
         `conduit tank recover` gives it, and there is no account of what was lost",
     );
-    note(format_args!("recording into {}{}", path.display(), context.in_domain()));
+    let file = recorder.progress().file;
+    if file.as_os_str().is_empty() {
+        note(format_args!("a snapshot is written on SIGUSR1 or the key t{}", context.in_domain()));
+    } else {
+        note(format_args!("recording into {}{}", file.display(), context.in_domain()));
+    }
+    say_what_is_awaited(&args.topics, context)?;
     let end = args.duration.map(|duration| Instant::now() + duration);
     follow(&recorder, &mut events, &signals, end)?;
     let report = recorder.stop();
     tell(&report, context)?;
     match &report.fault {
+        Some(fault @ conduit::tank::Error::Io { .. }) => {
+            let ended =
+                report.files.last().is_none_or(|file| Recording::open(file).is_ok_and(|file| file.is_complete()));
+            let how =
+                if ended { "the recording ended there, complete" } else { "it has no end: `conduit tank recover`" };
+            Err(Failure::Failed(format!("{fault}: {how}")))
+        }
         Some(fault) => Err(Failure::Failed(fault.to_string())),
         None if report.total().lost > 0 || !report.failed.is_empty() => Ok(Outcome::Degraded),
         None => Ok(Outcome::Done),
     }
+}
+
+fn say_what_is_awaited(topics: &[String], context: &Context) -> Result<()> {
+    let there = topics_of(&context.domain)?;
+    for pattern in patterns::all(topics).iter().filter(|pattern| !there.iter().any(|topic| pattern.matches(topic))) {
+        match pattern {
+            Pattern::Name(name) => note(format_args!("waiting for topic {name}")),
+            Pattern::Glob(glob) => note(format_args!("waiting for topics that match {glob}")),
+        }
+    }
+    Ok(())
 }
 
 fn name_leftovers(path: &Path) {

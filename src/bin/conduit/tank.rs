@@ -122,11 +122,23 @@ fn copy_new(file: &Path, copy: &Path) -> Result<()> {
     })
 }
 
+/// How many messages were lost, as far as the file says.
+fn known_lost(lost: u64, says_nothing: bool, is_ended: bool) -> String {
+    match (says_nothing, is_ended) {
+        (true, _) => "not known".into(),
+        (false, true) => units::count(lost),
+        (false, false) => format!("{} known, and not known behind its last message", units::count(lost)),
+    }
+}
+
 /// A recording, and what is wrong with it said.
 fn open(file: &Path) -> Result<Recording> {
     let recording = Recording::open(file)?;
     for problem in recording.problems() {
         note(format_args!("{}: {problem}", file.display()));
+    }
+    if !recording.is_complete() {
+        note(format_args!("`conduit tank recover {}` gives it an end", file.display()));
     }
     Ok(recording)
 }
@@ -214,7 +226,8 @@ fn info(file: &Path, context: &Context) -> Result {
         for attachment in recording.attachments() {
             line("attachment", format!("{}, {}", harmless(attachment.name), units::memory(attachment.len)))?;
         }
-        line("lost", if counts.is_empty() { "not known".into() } else { units::count(lost) })?;
+        let is_ended = recording.is_complete() && !recording.is_recovered();
+        line("lost", known_lost(lost, counts.is_empty(), is_ended))?;
         out.line("")?;
         let mut table = Table::new(&["TOPIC", "TYPE", "ENCODING", "MESSAGES", "RATE", "LOST"]);
         for topic in recording.topics() {
@@ -240,7 +253,7 @@ fn tell_check(checked: &Checked, file: &Path, context: &Context) -> Result {
         let findings = checked.findings.iter().map(|finding| json!({ "offset": finding.offset, "what": finding.what }));
         print_json(&json!({
             "file": file, "sound": checked.is_sound(), "findings": findings.collect::<Vec<_>>(),
-            "more_findings": checked.more_findings, "messages": checked.messages, "chunks": checked.chunks, "lost": checked.lost(),
+            "more_findings": checked.more_findings, "recovered": checked.is_recovered, "messages": checked.messages, "chunks": checked.chunks, "lost": checked.lost(),
         }))?;
     } else {
         let mut out = Out::new();
@@ -252,10 +265,8 @@ fn tell_check(checked: &Checked, file: &Path, context: &Context) -> Result {
         }
         let messages = units::several(checked.messages, "message", "messages");
         let chunks = units::several(checked.chunks, "chunk", "chunks");
-        out.line(format_args!(
-            "{messages} in {chunks}; {} were lost before they got there",
-            units::count(checked.lost())
-        ))?;
+        let lost = known_lost(checked.lost(), checked.counts.is_empty(), !checked.is_recovered);
+        out.line(format_args!("{messages} in {chunks}; lost before they got there: {lost}"))?;
         out.flush()?;
     }
     match checked.findings.len() as u64 + checked.more_findings {

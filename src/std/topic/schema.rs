@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::Payload;
+
 /// Longest schema, in bytes.
 pub(crate) const MAX_SCHEMA: usize = 1 << 20;
 /// Longest schema name, in bytes.
@@ -28,6 +30,18 @@ impl Schema {
     /// A schema for messages that are opaque bytes.
     pub fn opaque() -> Self {
         Self::default()
+    }
+
+    /// How messages of this type are to be read: what their topics carry.
+    ///
+    /// ```
+    /// use conduit::msgs::Pose;
+    /// use conduit::topic::Schema;
+    ///
+    /// assert_eq!(Schema::of::<Pose>().name, "geometry_msgs/msg/Pose");
+    /// ```
+    pub fn of<T: Payload + ?Sized>() -> Self {
+        T::schema()
     }
 
     /// Whether nothing is known about the messages.

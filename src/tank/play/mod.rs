@@ -55,7 +55,7 @@ pub struct PlayReport {
     /// What became of each topic's messages.
     pub topics: BTreeMap<String, Played>,
     /// Why the files are not all that they could be: without an end, or damaged.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<(PathBuf, Problem)>,
     /// Damaged pieces of the files, which were left out.
     pub damaged: u64,
     /// How late a message was published at most, where time mattered.
@@ -107,17 +107,29 @@ impl Player {
         PlayerOptions::new()
     }
 
-    fn start(options: PlayerOptions, files: Vec<PathBuf>) -> Result<Self, Error> {
+    fn start(options: PlayerOptions, paths: Vec<PathBuf>) -> Result<Self, Error> {
         let system = |what, source: std::io::Error| Error::System { what, source };
-        let files = files.iter().map(Recording::open).collect::<Result<Vec<_>, _>>()?;
-        for problem in files.iter().flat_map(|file| file.problems()) {
-            tracing::warn!(%problem, "a recording is not complete");
+        let files = paths.iter().map(Recording::open).collect::<Result<Vec<_>, _>>()?;
+        let problems: Vec<_> = paths
+            .iter()
+            .zip(&files)
+            .flat_map(|(path, file)| file.problems().iter().map(|problem| (path.clone(), problem.clone())))
+            .collect();
+        for (path, problem) in &problems {
+            tracing::warn!(path = %path.display(), %problem, "a recording is not complete");
         }
         let times = files.iter().filter_map(Recording::times);
         let (first, last) = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
         let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| system("make an eventfd", error.into()))?;
         let stop = Arc::new(AtomicBool::new(false));
+        let length = Duration::from_nanos(last.saturating_sub(first));
+        if options.from > length {
+            return Err(Error::InvalidOption {
+                option: "from",
+                reason: format!("the recording is over after {length:?}"),
+            });
+        }
         let outlets = Outlets::open(&files, &options, &stop)?;
         let control = Arc::new(Control {
             wishes: AtomicU32::new(0),
@@ -132,7 +144,8 @@ impl Player {
         });
         let shared = control.clone();
         let run = move || {
-            let report = Show { files, options, outlets, control: &shared, timeline: None, rate: 0, latest: 0 }.run();
+            let report =
+                Show { files, problems, options, outlets, control: &shared, timeline: None, rate: 0, latest: 0 }.run();
             // Fails only if it was told already.
             let _ = rustix::io::write(&shared.ended, &1u64.to_ne_bytes());
             report
@@ -238,6 +251,7 @@ impl Control {
 /// What the thread works with.
 struct Show<'c> {
     files: Vec<Recording>,
+    problems: Vec<(PathBuf, Problem)>,
     options: PlayerOptions,
     outlets: Outlets,
     control: &'c Control,
@@ -253,7 +267,7 @@ impl Show<'_> {
         precise_sleep();
         let mut report = PlayReport {
             topics: BTreeMap::new(),
-            problems: self.files.iter().flat_map(|file| file.problems().iter().cloned()).collect(),
+            problems: std::mem::take(&mut self.problems),
             damaged: 0,
             latest: Duration::ZERO,
             ended: true,

@@ -80,7 +80,7 @@ struct Outlet {
     publisher: Option<Publisher<[u8]>>,
     /// What it is like now.
     shape: usize,
-    /// The file, time and number of the last message, by which one is known that is in two files.
+    /// The file of the last message, when it was published, and its number, by which one is known that is in two files.
     last: Option<(usize, u64, u32)>,
     counts: Played,
 }
@@ -202,9 +202,9 @@ impl Outlets {
         let Some(&number) = self.shape_of[frame.file].get(&frame.channel) else { return Ok(()) };
         let shape = &mut self.shapes[number];
         let outlet = &mut self.outlets[shape.outlet];
-        let before = outlet.last.replace((frame.file, frame.log_time, frame.sequence));
-        let is_repeated = before.is_some_and(|(file, log_time, sequence)| {
-            file != frame.file && (log_time, sequence) == (frame.log_time, frame.sequence)
+        let before = outlet.last.replace((frame.file, frame.publish_time, frame.sequence));
+        let is_repeated = before.is_some_and(|(file, publish_time, sequence)| {
+            file != frame.file && (publish_time, sequence) == (frame.publish_time, frame.sequence)
         });
         if is_repeated && shape.latched {
             outlet.counts.repeated += 1;

@@ -37,6 +37,7 @@ pub(super) struct Frame {
     pub channel: u16,
     pub sequence: u32,
     pub log_time: u64,
+    pub publish_time: u64,
     pub data: Vec<u8>,
 }
 
@@ -90,8 +91,8 @@ impl Strip<'_> {
             match self.messages.next() {
                 Ok(Some(message)) => {
                     let frame = &mut self.frame;
-                    (frame.channel, frame.sequence, frame.log_time) =
-                        (message.topic.id, message.sequence, message.log_time);
+                    (frame.channel, frame.sequence) = (message.topic.id, message.sequence);
+                    (frame.log_time, frame.publish_time) = (message.log_time, message.publish_time);
                     frame.data.clear();
                     frame.data.extend_from_slice(message.data);
                     self.state = State::Ready;

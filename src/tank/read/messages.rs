@@ -9,6 +9,8 @@ use super::{Recording, Topic};
 use crate::tank::Error;
 use crate::tank::format::op;
 use crate::tank::format::parse::{Fault, HEAD, Message as Record, Records};
+use crate::tank::record::CDR;
+use crate::topic::Payload;
 
 /// A message of a recording.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,19 @@ pub struct Message<'a> {
     pub publish_time: u64,
     /// What it says, in the topic's encoding.
     pub data: &'a [u8],
+}
+
+impl Message<'_> {
+    /// The message, if its topic is of this type: as whoever published it had it.
+    pub fn get<T: crate::Message>(&self) -> Option<T> {
+        // Of the encapsulation the last two bytes are options, which change nothing about how it is read.
+        let (head, body) = self.data.split_first_chunk::<4>()?;
+        if head[..2] != CDR[..2] || body.len() != size_of::<T>() || !T::accepts(&self.topic.schema) {
+            return None;
+        }
+        // SAFETY: there are as many bytes as the type has, and it is valid for all of them.
+        Some(unsafe { body.as_ptr().cast::<T>().read_unaligned() })
+    }
 }
 
 /// Which messages to read: all, unless told otherwise.

@@ -19,6 +19,7 @@ use crate::tank::format::parse::{self, Fault};
 use crate::tank::format::summary::Summary;
 use crate::tank::format::{MAGIC, op};
 use crate::tank::loss::Counts;
+use crate::tank::recover::RECOVERED;
 use crate::topic::Schema;
 
 use block::{Block, Loader};
@@ -271,6 +272,12 @@ impl Recording {
     /// [checked](crate::tank::check).
     pub fn is_complete(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Whether its recorder was killed, and [`recover`](crate::tank::recover) gave it its end: nobody knows what was lost behind its
+    /// last message.
+    pub fn is_recovered(&self) -> bool {
+        self.summary.metadata.iter().any(|metadata| metadata.name == RECOVERED)
     }
 
     /// Why it is not all that it could be.

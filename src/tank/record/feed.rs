@@ -38,9 +38,11 @@ impl Channel {
 
 /// What stands before the bytes of a topic's messages in a file: they are CDR as they stand in memory, but for this.
 pub(crate) fn encapsulation(schema: &Schema) -> &'static [u8] {
-    // Little-endian XCDR1 without options.
-    if schema.message_encoding == "cdr" { &[0, 1, 0, 0] } else { &[] }
+    if schema.message_encoding == "cdr" { CDR } else { &[] }
 }
+
+/// Little-endian XCDR1 without options.
+pub(crate) const CDR: &[u8] = &[0, 1, 0, 0];
 
 /// A topic that is recorded.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(super) struct Feed {
     /// Losses that a message told of.
     pub told: u64,
     pub pace: Pace,
+    /// How many messages come first that were there before the recorder: the last one of a latched topic.
+    pub before: u64,
     /// Its place in what the intake sleeps on while there is no memory, if it is lossless.
     pub doze: Option<Key>,
 }
@@ -57,7 +61,8 @@ pub(super) struct Feed {
 impl Feed {
     pub fn new(topic: String, subscriber: Subscriber<[u8]>) -> Self {
         let pace = Pace::new(subscriber.geometry().depth, futex::now());
-        Feed { topic, subscriber, told: 0, pace, doze: None }
+        let before = if subscriber.geometry().latched { subscriber.lag() } else { 0 };
+        Feed { topic, subscriber, told: 0, pace, before, doze: None }
     }
 
     /// Has the intake sleep on it as it is now.

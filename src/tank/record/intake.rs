@@ -38,6 +38,8 @@ pub(super) struct Intake {
     /// The last message of each latched topic in the open chunk, by channel.
     pub latched: BTreeMap<u16, Latched>,
     pub number: u64,
+    /// When the recording began, in nanoseconds since 1970.
+    pub began: u64,
 }
 
 /// A chunk that is being filled.
@@ -164,7 +166,7 @@ impl Intake {
                 // So that a chunk gets no larger than twice what it should be.
                 let largest = usize::try_from(channel.geometry.max_len).unwrap_or(usize::MAX).saturating_add(31);
                 let limit = limit.min((self.options.chunk_bytes / largest).max(1));
-                fill(feed, channel, chunk, limit, &mut self.latched, &mut lost)?
+                fill(feed, channel, chunk, limit, &mut self.latched, self.began, &mut lost)?
             }
             _ => feed.subscriber.recv_batch_here(limit, |message| lost += message.lagged())? as u64,
         };
@@ -328,20 +330,26 @@ fn fill(
     chunk: &mut OpenChunk,
     limit: usize,
     latched: &mut BTreeMap<u16, Latched>,
+    began: u64,
     lost: &mut u64,
 ) -> Result<u64, Error> {
     let (id, is_latched) = (channel.id, channel.geometry.latched);
     let prefix = encapsulation(&channel.schema);
     let clock = feed.clock();
+    let mut before = feed.before;
     let messages = feed.subscriber.recv_batch_here(limit, |message| {
         *lost += message.lagged();
         let time = clock.time(message.timestamp_ns());
         // A recording has 32 bits for the number: whoever reads it sees gaps by differences.
         let sequence = message.sequence() as u32;
+        // What was there before is recorded when the recording begins, whenever it was published.
+        let log_time = if before > 0 { time.max(began) } else { time };
+        before = before.saturating_sub(1);
         if is_latched {
             latched.entry(id).or_default().set(sequence, time, [prefix, &message]);
         }
-        chunk.add_message(id, sequence, time, time, [prefix, &message]);
+        chunk.add_message(id, sequence, log_time, time, [prefix, &message]);
     })?;
+    feed.before = before;
     Ok(messages as u64)
 }

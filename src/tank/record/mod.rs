@@ -48,7 +48,7 @@ use crate::tank::format::chunk::Sealer;
 use crate::tank::{Compression, Counts, Error};
 use crate::topic::WaitSet;
 
-pub(crate) use self::feed::encapsulation;
+pub(crate) use self::feed::{CDR, encapsulation};
 pub use self::options::{RecorderOptions, SyncPolicy};
 pub use self::report::Report;
 pub use self::shelf::leftovers;
@@ -229,6 +229,7 @@ impl Recorder {
             tallies: BTreeMap::new(),
             latched: BTreeMap::new(),
             number: 0,
+            began: futex::real_now(),
         };
         let guard = control.guard();
         let run = move || {

@@ -192,7 +192,11 @@ impl RecorderOptions {
             return invalid("workers", "somebody has to do the work");
         }
         if self.split_size.is_some_and(|size| size < self.chunk_bytes as u64) {
-            return invalid("split_size", "a file holds at least one chunk");
+            let reason = format!(
+                "a file holds at least one chunk of {} bytes: allow more, or make chunks smaller",
+                self.chunk_bytes
+            );
+            return invalid("split_size", &reason);
         }
         if self.split_time.is_some_and(|time| time < self.chunk_time) {
             return invalid("split_time", "a file spans at least one chunk");
@@ -202,6 +206,9 @@ impl RecorderOptions {
         }
         if self.sync == SyncPolicy::Every(Duration::ZERO) {
             return invalid("sync", "once in no time at all is `chunk`");
+        }
+        if self.snapshot == Some(Duration::ZERO) {
+            return invalid("snapshot", "nothing is kept for no time at all");
         }
         if self.snapshot.is_some() && (self.split_size.is_some() || self.split_time.is_some()) {
             return invalid("snapshot", "each snapshot is one file, so there is nothing to split");

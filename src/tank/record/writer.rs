@@ -180,7 +180,7 @@ impl<S: Shelf> Writer<S> {
         }
         let answered = match load.request {
             _ if self.control.has_failed() => Ok(()),
-            Some(Request::Split) if self.options.snapshot.is_none() => self.split(),
+            Some(Request::Split) if self.options.snapshot.is_none() => self.split(futex::real_now()),
             Some(Request::Trigger) if self.options.snapshot.is_some() => self.snapshot(),
             _ => Ok(()),
         };
@@ -214,7 +214,7 @@ impl<S: Shelf> Writer<S> {
         let filled =
             self.file.as_ref().and_then(|file| file.first.map(|first| Filled { bytes: file.writer.len(), first }));
         let is_due = rotation.is_due(filled, chunk.bytes().len() as u64, chunk.index().end_time);
-        let split = if is_due { self.split() } else { Ok(()) };
+        let split = if is_due { self.split(chunk.index().start_time) } else { Ok(()) };
         match split.and_then(|()| self.write(&chunk)) {
             Ok(()) => {
                 self.remember(latched);
@@ -342,12 +342,12 @@ impl<S: Shelf> Writer<S> {
         Ok(())
     }
 
-    /// Goes on in another file, which begins with what the latched topics said last.
-    fn split(&mut self) -> Result<(), Error> {
+    /// Goes on in another file, which begins at that time with what the latched topics said last.
+    fn split(&mut self, begins: u64) -> Result<(), Error> {
         self.end()?;
         self.remove_old();
         self.begin()?;
-        self.write_latched()
+        self.write_latched(begins)
     }
 
     fn remove_old(&mut self) {
@@ -361,14 +361,15 @@ impl<S: Shelf> Writer<S> {
         }
     }
 
-    /// These are not counted: they are in the file before, too.
-    fn write_latched(&mut self) -> Result<(), Error> {
+    /// These are not counted: they are in the file before, too. Whenever they were published, they are recorded when the file
+    /// begins.
+    fn write_latched(&mut self, begins: u64) -> Result<(), Error> {
         if self.latched.is_empty() {
             return Ok(());
         }
         let mut chunk = OpenChunk::with_capacity(1 << 12);
         for (channel, Latched { sequence, time, bytes }) in self.latched.values() {
-            chunk.add_message(*channel, *sequence, *time, *time, [bytes, &[]]);
+            chunk.add_message(*channel, *sequence, begins.max(*time), *time, [bytes, &[]]);
         }
         let mut sealer =
             Sealer::new(Compression::None).map_err(|source| Error::System { what: "lay out a chunk", source })?;
@@ -414,7 +415,7 @@ impl<S: Shelf> Writer<S> {
     fn snapshot(&mut self) -> Result<(), Error> {
         self.remove_old();
         self.begin()?;
-        self.write_latched()?;
+        self.write_latched(self.kept.front().map_or_else(futex::real_now, |kept| kept.chunk.index().start_time))?;
         while let Some(kept) = self.kept.pop_front() {
             self.kept_bytes -= kept.bytes();
             let Kept { chunk, latched, tallies } = kept;
