@@ -66,6 +66,17 @@ fn cbor_is_written_from_json_and_shown_as_json() {
 }
 
 #[test]
+fn echo_of_a_latched_topic_begins_with_what_it_said_last() {
+    let cli = Cli::new();
+    cli.run(&["pub", "map", "first", "--latched"]).code(0);
+    cli.run(&["pub", "map", "second"]).code(0);
+    // Longer than the topic takes, which is made anew and stays latched.
+    cli.run(&["pub", "map", &"x".repeat(5000)]).code(0);
+    let shown = cli.run(&["echo", "map", "-n1", "--json"]).code(0).json();
+    assert_eq!((&shown["sequence"], &shown["size"]), (&json!(2), &json!(5000)));
+}
+
+#[test]
 fn echo_shows_one_field() {
     let cli = Cli::new();
     cli.run(&["pub", "imu", "--type", "imu", IMU]).code(0);

@@ -15,7 +15,7 @@ use support::{Directory, PATIENCE};
 
 fn record(cli: &Cli, args: &[&str]) -> cli::Running {
     let mut recorder = cli.start(args);
-    recorder.note("recording into");
+    recorder.note("recording ");
     recorder
 }
 
@@ -47,7 +47,7 @@ fn what_is_recorded_is_told_checked_printed_and_played() {
     assert!(text.contains("imu    conduit_msgs/msg/Imu  cdr       100"), "{text}");
     assert_eq!(
         cli.run(&["tank", "check", file]).code(0).out,
-        "100 messages in 1 chunk; 0 were lost before they got there\n"
+        "100 messages in 1 chunk; lost before they got there: 0\n"
     );
     let values = cli.run(&["tank", "cat", file, "--field", "angular_velocity.x"]).code(0);
     assert_eq!(values.lines().len(), 100);
@@ -164,4 +164,21 @@ fn signals_split_a_recording_and_write_a_snapshot() {
     support::eventually("there is a snapshot", || snapshot.exists());
     recorder.signal(libc::SIGINT);
     assert_eq!(recorder.end().code(0).json()["recorded"], 1);
+}
+
+/// As from `timeout`, which tells the program and then its group.
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    let cli = Cli::new();
+    let directory = Directory::new(&cli.domain);
+    let path = directory.file("run.mcap");
+    let file = path.to_str().unwrap();
+    let mut topic = cli.domain.bytes().open("t").unwrap();
+    let recorder = record(&cli, &["record", "t", "-o", file]);
+    topic.publish(b"x").unwrap();
+    recorder.signal(libc::SIGINT);
+    recorder.signal(libc::SIGINT);
+    recorder.signal(libc::SIGTERM);
+    assert!(recorder.end().code(0).out.starts_with("TOPIC"));
+    cli.run(&["tank", "check", file]).code(0);
 }

@@ -364,3 +364,28 @@ fn a_file_that_asks_for_a_huge_topic_gets_one_of_a_bounded_size() {
     assert_eq!(&*subscriber.recv_timeout(PATIENCE).unwrap().unwrap(), b"small");
     assert_eq!(playing.finish().unwrap().topics["t"].published, 1);
 }
+
+/// A subscriber that is gone, but for a message that is still held, keeps nobody waiting when the topic is made anew.
+#[test]
+fn nobody_waits_for_a_subscriber_that_will_not_move_on() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let path = directory.file("run.mcap");
+    let mut writer = Writer::create(&path).unwrap();
+    let topic = writer.add_topic("t", &Schema::opaque(), &[("conduit.overflow", "block")]).unwrap();
+    writer.write(topic, 0, BEGIN, b"short").unwrap();
+    writer.write(topic, 1, BEGIN + 1, &[7; 20_000]).unwrap();
+    writer.finish().unwrap();
+    let playing = player(&domain).paused(true).start([&path]).unwrap();
+    let mut subscriber = subscribe(&domain, "t");
+    // One that has received everything, and looks no more.
+    let mut idle = subscribe(&domain, "t");
+    playing.step();
+    let held = subscriber.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(&*idle.recv_timeout(PATIENCE).unwrap().unwrap(), b"short");
+    drop(subscriber);
+    playing.resume();
+    assert_eq!(playing.finish().unwrap().topics["t"].published, 2);
+    assert_eq!(&*held, b"short");
+    drop((held, idle));
+}

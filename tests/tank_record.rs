@@ -579,3 +579,29 @@ fn only_files_are_taken_for_leftovers() {
     std::fs::write(directory.file("cut.mcap"), b"\x89MCAP0\r\n").unwrap();
     assert_eq!(leftovers(directory.file("")).unwrap(), [directory.file("cut.mcap")]);
 }
+
+/// However long ago it was published: whoever plays the file does not wait for it.
+#[test]
+fn what_a_latched_topic_said_before_is_recorded_when_the_file_begins() {
+    let domain = Domain::new();
+    let directory = Directory::new(&domain);
+    let options = domain.publisher_of(SlotKind::Words, LEN).latched(true).timestamps(Timestamps::Given);
+    let mut map = options.open("map").unwrap();
+    // An hour before this test, if the machine runs as long.
+    map.publish_at(&message(LEN, 0), 1).unwrap();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let began = now();
+    let recorder = Recorder::options().domain(domain.name()).start(directory.file("run.mcap")).unwrap();
+    support::eventually("it is recorded", || recorder.progress().messages == 1);
+    recorder.split();
+    let report = recorder.stop();
+    assert_eq!((report.files.len(), report.topics["map"].recorded), (2, 1));
+    for file in &report.files {
+        let recording = Recording::open(file).unwrap();
+        let mut messages = recording.messages(Query::new()).unwrap();
+        let message = messages.next().unwrap().expect("each file has it");
+        assert!((began..=now()).contains(&message.log_time), "{began} {message:?}");
+        assert!(message.publish_time < began, "{message:?}");
+    }
+    map.remove().unwrap();
+}

@@ -150,7 +150,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
     );
     let file = recorder.progress().file;
     if file.as_os_str().is_empty() {
-        note(format_args!("a snapshot is written on SIGUSR1 or the key t{}", context.in_domain()));
+        note(format_args!("recording for snapshots, which SIGUSR1 and the key t write{}", context.in_domain()));
     } else {
         note(format_args!("recording into {}{}", file.display(), context.in_domain()));
     }
