@@ -274,7 +274,7 @@ fn what_is_behind_damage_is_recovered_too() {
                 let lost: Vec<_> = everything.difference(&found).collect();
                 let may_be_lost =
                     |message: &&(String, u64)| !up_to[before].contains(*message) && up_to[behind].contains(*message);
-                assert!(lost.iter().all(|message| may_be_lost(message)), "{len} bytes at {at}: {lost:?} are lost");
+                assert!(lost.iter().all(may_be_lost), "{len} bytes at {at}: {lost:?} are lost");
                 assert!(found.is_subset(everything), "{len} bytes at {at}");
                 let again = std::fs::read(&damaged).unwrap();
                 assert!(recover(&damaged).unwrap().was_complete);
