@@ -1,6 +1,6 @@
 //! Message types that come with the crate, in the names and units of the field.
 //!
-//! Units are SI, angles are in radians, frames are right-handed with x forward, y left and z up
+//! Units are SI, but for degrees Celsius, ampere-hours, and degrees of latitude and longitude; angles are in radians, frames are right-handed with x forward, y left and z up
 //! ([REP 103](https://www.ros.org/reps/rep-0103.html)). Types of which ROS 2 has one of the same layout have its name; the
 //! others, mostly those with text in them, which ROS 2 keeps outside of the message, are of the package `conduit_msgs`.
 //!

@@ -117,7 +117,7 @@ impl PlayerOptions {
         self
     }
 
-    /// How many of the last messages a topic holds. Default: as when they were recorded, never more than have room in 256 MiB.
+    /// How many of the last messages a topic holds, as far as there is room for them in 256 MiB. Default: as when they were recorded.
     pub fn depth(mut self, messages: u32) -> Self {
         self.depth = Some(messages);
         self
