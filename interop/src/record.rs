@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use conduit::msgs::Imu;
-use conduit::tank::{Compression, Recorder, RecorderOptions, Recording, Report, SyncPolicy, Writer, recover};
+use conduit::tank::{Compression, Query, Recorder, RecorderOptions, Recording, Report, SyncPolicy, Writer, recover};
 use conduit::topic::{self, Overflow, PublisherOptions, Schema, Timestamps};
 use conduit::{Publisher, Subscriber};
 
@@ -51,6 +51,26 @@ fn split(directory: &Path, is_altered: bool) -> Result<(), Failure> {
     stage.publish(EACH..2 * EACH)?;
     let files = sound(recorder.stop())?;
     let [one, other] = &files[..] else { return Err(format!("two files, not {files:?}").into()) };
+    // It is recorded when the file begins: when exactly is for the recorder to say, but not before it was published, nor after
+    // what came behind it.
+    let behind = stage.truth.messages.iter().filter(|message| message.topic == "json").nth(1).map(|next| next.log_time);
+    if let Some(repeated) = stage.truth.messages.first_mut() {
+        let recording = Recording::open(other)?;
+        let mut messages = recording.messages(Query::new())?;
+        let said = loop {
+            let message = messages.next()?.ok_or("the latched topic's last message is not repeated")?;
+            if message.topic.name == "json" {
+                break message.log_time;
+            }
+        };
+        if said < repeated.log_time || behind.is_some_and(|behind| said > behind) {
+            return Err(
+                format!("it is repeated at {said}, which is not between {} and {behind:?}", repeated.log_time).into()
+            );
+        }
+        repeated.log_time = said;
+    }
+    stage.truth.messages.sort_by_key(|message| message.log_time);
     stage.truth.write(other)?;
     stage.truth.messages = first;
     stage.truth.write(one)

@@ -64,6 +64,8 @@ struct Part<S> {
     sync: SyncFile,
     /// Channels that are in it.
     channels: BTreeSet<u16>,
+    /// Whether what the latched topics said last is in it.
+    has_begun: bool,
     /// The time of its first message.
     first: Option<u64>,
     counts: BTreeMap<usize, Counts>,
@@ -180,7 +182,7 @@ impl<S: Shelf> Writer<S> {
         }
         let answered = match load.request {
             _ if self.control.has_failed() => Ok(()),
-            Some(Request::Split) if self.options.snapshot.is_none() => self.split(futex::real_now()),
+            Some(Request::Split) if self.options.snapshot.is_none() => self.split(),
             Some(Request::Trigger) if self.options.snapshot.is_some() => self.snapshot(),
             _ => Ok(()),
         };
@@ -214,7 +216,7 @@ impl<S: Shelf> Writer<S> {
         let filled =
             self.file.as_ref().and_then(|file| file.first.map(|first| Filled { bytes: file.writer.len(), first }));
         let is_due = rotation.is_due(filled, chunk.bytes().len() as u64, chunk.index().end_time);
-        let split = if is_due { self.split(chunk.index().start_time) } else { Ok(()) };
+        let split = if is_due { self.split() } else { Ok(()) };
         match split.and_then(|()| self.write(&chunk)) {
             Ok(()) => {
                 self.remember(latched);
@@ -239,6 +241,7 @@ impl<S: Shelf> Writer<S> {
 
     /// Appends a chunk to the file that is open, and what has to stand before it.
     fn write(&mut self, chunk: &SealedChunk) -> Result<(), Error> {
+        self.write_latched(chunk.index().start_time)?;
         let Some(file) = &mut self.file else { return Ok(()) };
         for &(channel, _) in chunk.counts() {
             file.add_channel(&self.channels, channel)?;
@@ -308,6 +311,7 @@ impl<S: Shelf> Writer<S> {
             writer,
             sync,
             channels: BTreeSet::new(),
+            has_begun: false,
             first: None,
             counts: BTreeMap::new(),
             told: true,
@@ -319,6 +323,7 @@ impl<S: Shelf> Writer<S> {
 
     /// Finishes the file that is open, which it stays if that fails.
     fn end(&mut self) -> Result<(), Error> {
+        self.write_latched(futex::real_now())?;
         let Some(mut file) = self.file.take() else { return Ok(()) };
         // It may wait to be written already, where that has failed.
         let counts = file.telling(&self.topics);
@@ -342,12 +347,11 @@ impl<S: Shelf> Writer<S> {
         Ok(())
     }
 
-    /// Goes on in another file, which begins at that time with what the latched topics said last.
-    fn split(&mut self, begins: u64) -> Result<(), Error> {
+    /// Goes on in another file.
+    fn split(&mut self) -> Result<(), Error> {
         self.end()?;
         self.remove_old();
-        self.begin()?;
-        self.write_latched(begins)
+        self.begin()
     }
 
     fn remove_old(&mut self) {
@@ -361,10 +365,12 @@ impl<S: Shelf> Writer<S> {
         }
     }
 
-    /// These are not counted: they are in the file before, too. Whenever they were published, they are recorded when the file
+    /// Has the file begin with what the latched topics said last, so that it stands alone, unless it has begun already. These
+    /// messages are not counted: they are in the file before, too. Whenever they were published, they are recorded when the file
     /// begins.
     fn write_latched(&mut self, begins: u64) -> Result<(), Error> {
-        if self.latched.is_empty() {
+        let has_begun = self.file.as_mut().is_none_or(|file| std::mem::replace(&mut file.has_begun, true));
+        if has_begun || self.latched.is_empty() {
             return Ok(());
         }
         let mut chunk = OpenChunk::with_capacity(1 << 12);
@@ -415,7 +421,6 @@ impl<S: Shelf> Writer<S> {
     fn snapshot(&mut self) -> Result<(), Error> {
         self.remove_old();
         self.begin()?;
-        self.write_latched(self.kept.front().map_or_else(futex::real_now, |kept| kept.chunk.index().start_time))?;
         while let Some(kept) = self.kept.pop_front() {
             self.kept_bytes -= kept.bytes();
             let Kept { chunk, latched, tallies } = kept;
