@@ -10,8 +10,8 @@ use crate::tank::format::parse::{self, Chunk, HEAD, Records};
 const PIECE: u64 = 1 << 18;
 /// What has to be seen of a chunk to tell whether it may be one.
 const BEGINNING: usize = HEAD + Chunk::PREFIX;
-/// So many may look like chunks and be none, before whoever made the file is taken to have done it on purpose.
-const TRIES: u32 = 64;
+/// So many may look like chunks and be none in all of a file, before whoever made it is taken to have done it on purpose.
+pub(super) const TRIES: u32 = 64;
 
 /// Whether what begins at `offset` is a chunk that was not written to its end: then all of the rest is its.
 pub(super) fn is_torn_chunk(source: &Source, offset: u64) -> Result<bool, Stop> {
@@ -20,12 +20,17 @@ pub(super) fn is_torn_chunk(source: &Source, offset: u64) -> Result<bool, Stop> 
     Ok(candidate(&bytes).is_some())
 }
 
-/// Where the next chunk begins that is whole, from `start` on.
-pub(super) fn next_chunk(source: &Source, start: u64, limit: u64) -> Result<Option<u64>, Stop> {
+/// Where the next chunk begins that is whole, from `start` on and before `until`. Takes from `tries` what only looks like one.
+pub(super) fn next_chunk(
+    source: &Source,
+    start: u64,
+    until: u64,
+    limit: u64,
+    tries: &mut u32,
+) -> Result<Option<u64>, Stop> {
     let (mut window, mut loader, mut records) = (Window::new(source.clone()), Loader::new(source.clone()), Vec::new());
     let (mut at, end) = (start, source.len());
-    let mut tries = 0;
-    while at < end {
+    while at < until.min(end) && *tries > 0 {
         let len = (end - at).min(PIECE) as usize;
         let piece = window.bytes(at, len)?;
         // What begins closer to the piece's end is looked at with the next one.
@@ -33,6 +38,9 @@ pub(super) fn next_chunk(source: &Source, start: u64, limit: u64) -> Result<Opti
         let seen = if is_last { len } else { len - BEGINNING };
         for from in (0..seen).filter(|&from| piece[from] == op::CHUNK) {
             let offset = at + from as u64;
+            if offset >= until {
+                return Ok(None);
+            }
             let Some(len) = candidate(&piece[from..len.min(from + BEGINNING)]) else { continue };
             if len > end - offset - HEAD as u64 {
                 continue;
@@ -45,8 +53,8 @@ pub(super) fn next_chunk(source: &Source, start: u64, limit: u64) -> Result<Opti
                 Ok(()) | Err(Stop::Fault { .. }) => {}
                 Err(error) => return Err(error),
             }
-            tries += 1;
-            if tries == TRIES {
+            *tries -= 1;
+            if *tries == 0 {
                 return Ok(None);
             }
         }
@@ -69,4 +77,28 @@ pub(super) fn is_exact(prefix: &[u8], len: u64) -> bool {
             && matches!(chunk.compression, "" | "lz4" | "zstd")
             && chunk.start_time <= chunk.end_time
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_goes_no_further_than_it_is_told_and_counts_what_only_looks_like_a_chunk() {
+        let bytes = include_bytes!("../../../tests/data/zstd.mcap").to_vec();
+        let search = |bytes: &[u8], start, until, tries: &mut u32| {
+            next_chunk(&Source::Bytes(bytes.into()), start, until, 1 << 30, tries).unwrap()
+        };
+        let (end, mut tries) = (bytes.len() as u64, 2);
+        let first = search(&bytes, 8, end, &mut tries).unwrap();
+        assert_eq!(search(&bytes, 8, first, &mut tries), None);
+        assert_eq!(search(&bytes, first, first + 1, &mut tries), Some(first));
+        assert_eq!(tries, 2, "nothing else in the file looks like one");
+        let mut damaged = bytes.clone();
+        // The last byte of its checksum.
+        damaged[first as usize + HEAD + 27] ^= 1;
+        assert_eq!(search(&damaged, first, first + 1, &mut tries), None);
+        assert_eq!((search(&damaged, first, first + 1, &mut tries), tries), (None, 0));
+        assert_eq!(search(&bytes, 8, end, &mut tries), None, "there are no tries left");
+    }
 }

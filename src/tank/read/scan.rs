@@ -18,8 +18,6 @@ const RUN: u64 = 1 << 20;
 /// Enough of an attachment's beginning, unless its name is longer than any that people give.
 const ATTACHMENT_PREFIX: u64 = 4096;
 
-/// A file that makes more searches fail was made to.
-const SEARCHES: u32 = 16;
 /// Damaged pieces that are told one by one; the others are counted.
 const TOLD: usize = 1000;
 
@@ -114,8 +112,8 @@ pub(crate) struct Scan {
     pub more_bad: u64,
     /// Bytes that are no records, with records behind them.
     pub gaps: Vec<Place>,
-    /// How often the rest of the file may be searched in vain.
-    searches: u32,
+    /// How much more may look like a chunk and be none where one is searched.
+    tries: u32,
     /// What would have taken more memory than is allowed: that it is not read does not mean that it is damaged.
     pub too_large: Option<Stop>,
     /// Where the last good record ends; 0 if there is none.
@@ -144,7 +142,7 @@ impl Scan {
             bad: Vec::new(),
             more_bad: 0,
             gaps: Vec::new(),
-            searches: SEARCHES,
+            tries: resync::TRIES,
             too_large: None,
             good: 0,
             end: End::Unmarked,
@@ -190,7 +188,7 @@ impl Scan {
             };
             let next = match resync::is_torn_chunk(&self.source, offset)? {
                 true => None,
-                false => self.next_chunk(offset)?,
+                false => self.next_chunk(offset, self.source.len())?,
             };
             match next {
                 Some(next) => self.skip(&mut walk, offset, next, fault),
@@ -199,14 +197,9 @@ impl Scan {
         }
     }
 
-    /// The next whole chunk behind what begins at `offset`.
-    fn next_chunk(&mut self, offset: u64) -> Result<Option<u64>, Stop> {
-        if self.searches == 0 {
-            return Ok(None);
-        }
-        let next = resync::next_chunk(&self.source, offset + parse::HEAD as u64, self.limit)?;
-        self.searches -= u32::from(next.is_none());
-        Ok(next)
+    /// The next whole chunk that begins behind what begins at `offset`, and before `until`.
+    fn next_chunk(&mut self, offset: u64, until: u64) -> Result<Option<u64>, Stop> {
+        resync::next_chunk(&self.source, offset + parse::HEAD as u64, until, self.limit, &mut self.tries)
     }
 
     /// A chunk within what a chunk takes up by its length, which is wrong then.
@@ -215,7 +208,7 @@ impl Scan {
         if resync::is_exact(prefix, place.len) {
             return Ok(None);
         }
-        Ok(self.next_chunk(place.offset)?.filter(|next| *next < place.end()))
+        self.next_chunk(place.offset, place.end())
     }
 
     /// Goes on at `next`, and has what is before it from `offset` on be a gap.

@@ -56,8 +56,8 @@ pub(crate) use self::writer::RECORDING;
 
 /// Records topics into MCAP files.
 ///
-/// What it promises is in `docs/guarantees.md`: `published = recorded + lost + paused + expired`, for each topic; a crash of the recorder loses
-/// no message that is older than the chunk time; and no publisher ever waits for the disk.
+/// What it promises is in `docs/guarantees.md`: `published = recorded + lost + paused + expired`, for each topic; a crash of the
+/// recorder loses no message that is older than the chunk time; and no publisher ever waits for the disk.
 ///
 /// ```
 /// use conduit::{Publisher, tank::Recorder};
