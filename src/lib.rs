@@ -91,6 +91,8 @@ pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seql
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use crate::core::{lanes, mpsc, pool};
 #[cfg(all(feature = "std", target_os = "linux"))]
+pub use crate::std::engine;
+#[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::msgs;
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::node::{self, Node};

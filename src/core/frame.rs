@@ -26,7 +26,7 @@ pub mod legacy;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use body::{Event, Hello, Welcome};
+pub use body::{Durability, Event, Hello, Welcome};
 
 /// What a frame begins with.
 pub const MAGIC: [u8; 2] = [0xC5, 0x4E];

@@ -1,5 +1,6 @@
 //! Linux: memory that processes share, waiting without polling, and the topics that are made of both.
 
+pub mod engine;
 mod fork;
 pub(crate) mod futex;
 mod lock;

@@ -1,6 +1,6 @@
 //! What stands in frames of each kind.
 
-use super::{EncodeError, Encoding, Fault, Flags, Header, Kind, Priority, u32_at, u64_at};
+use super::{EncodeError, Encoding, Fault, Flags, Header, Kind, Priority, codes, u32_at, u64_at};
 use crate::core::name::{MAX_TOPIC, topic_fault};
 
 /// A message for a topic.
@@ -92,7 +92,22 @@ impl Hello<'_> {
     }
 }
 
-/// A server answers. Layout: session (u64), last sequence (u64), largest frame (u32), credit (u32), version (u32).
+codes! {
+    /// What an answer of [`Durable`](crate::ack::Status::Durable) says: what a written event survives.
+    Durability {
+        /// Nothing: the server keeps no events, and never gives that answer.
+        None = 0,
+        /// The end of the server's process. After a loss of power it may be gone.
+        Written = 1,
+        /// A loss of power, once the time between two syncs is over.
+        Interval = 2,
+        /// A loss of power: the disk had it before the answer was given.
+        Synced = 3,
+    }
+}
+
+/// A server answers. Layout: session (u64), last sequence (u64), largest frame (u32), credit (u32), version (u32),
+/// durability (u8), and three bytes that are 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Welcome {
@@ -106,6 +121,8 @@ pub struct Welcome {
     pub credit: u32,
     /// The version of the frame that is spoken from here on.
     pub version: u32,
+    /// What an event that is answered as durable survives.
+    pub durability: Durability,
 }
 
 impl Welcome {
@@ -115,12 +132,13 @@ impl Welcome {
     ///
     /// [`EncodeError::NoRoom`].
     pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, EncodeError> {
-        let parts: [&[u8]; 5] = [
+        let parts: [&[u8]; 6] = [
             &self.session.to_le_bytes(),
             &self.last_sequence.to_le_bytes(),
             &self.max_len.to_le_bytes(),
             &self.credit.to_le_bytes(),
             &self.version.to_le_bytes(),
+            &[self.durability as u8, 0, 0, 0],
         ];
         Header::new(Kind::Welcome).put(&parts, buffer)
     }
@@ -172,8 +190,9 @@ impl Header {
     pub fn welcome(&self, body: &[u8]) -> Result<Welcome, Fault> {
         self.expect(Kind::Welcome)?;
         // Later versions may add to it.
-        let Some(fixed) = body.first_chunk::<28>() else { return Err(Fault::Body(Kind::Welcome)) };
+        let Some(fixed) = body.first_chunk::<32>() else { return Err(Fault::Body(Kind::Welcome)) };
         Ok(Welcome {
+            durability: Durability::from_code(fixed[28]).ok_or(Fault::Body(Kind::Welcome))?,
             session: u64_at(fixed, 0),
             last_sequence: u64_at(fixed, 8),
             max_len: u32_at(fixed, 16),

@@ -202,12 +202,12 @@ proptest! {
         let Ok(Decoded::Frame { header, body, .. }) = decode(&buffer, 256) else { panic!("no frame") };
         prop_assert_eq!(header.hello(body), Ok(hello));
         prop_assert!(header.welcome(body).is_err() && header.event(body).is_err());
-        let welcome = Welcome { session: last ^ 7, last_sequence: last, max_len: window, credit: version, version: 1 };
+        let welcome = Welcome { session: last ^ 7, last_sequence: last, max_len: window, credit: version, version: 1, durability: Durability::Synced };
         welcome.encode(&mut buffer).unwrap();
         let Ok(Decoded::Frame { header, body, .. }) = decode(&buffer, 256) else { panic!("no frame") };
         prop_assert_eq!(header.welcome(body), Ok(welcome));
         prop_assert!(header.hello(body).is_err());
-        prop_assert_eq!(header.welcome(&body[..27]), Err(Fault::Body(Kind::Welcome)));
+        prop_assert_eq!(header.welcome(&body[..31]), Err(Fault::Body(Kind::Welcome)));
     }
 }
 
