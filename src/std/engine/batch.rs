@@ -77,26 +77,16 @@ impl Batch {
     ///
     /// # Panics
     ///
-    /// The topic is longer than 255 bytes, or ends, or the payload, behind the buffer: `at` is not where the event is.
+    /// The topic is longer than 255 bytes, or the event ends behind the buffer: `at` is not where it is.
     #[inline]
     pub fn add(&mut self, at: usize, event: &frame::Event<'_>) {
-        self.add_parts(at, event.topic.len(), event.payload.len(), event);
+        self.split().1.add(at, event);
     }
 
-    /// [`add`](Batch::add) of an event that is not decoded from the buffer: lengths apart.
+    /// The bytes, and where the events that are found in them are added.
     #[inline]
-    pub(crate) fn add_parts(&mut self, at: usize, topic: usize, payload: usize, event: &frame::Event<'_>) {
-        assert!(topic <= 255 && at + topic + payload <= self.bytes.len(), "the event is in the buffer");
-        self.entries.push(Entry {
-            sequence: event.sequence,
-            timestamp: event.timestamp,
-            topic_at: at as u32,
-            payload_len: payload as u32,
-            topic_len: topic as u8,
-            flags: event.flags,
-            priority: event.priority,
-            encoding: event.encoding,
-        });
+    pub(crate) fn split(&mut self) -> (&[u8], Entries<'_>) {
+        (&self.bytes, Entries { entries: &mut self.entries, end: self.bytes.len() })
     }
 
     /// Adds a copy of an event.
@@ -109,6 +99,33 @@ impl Batch {
 
     fn memory(&self) -> usize {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+}
+
+/// The events of a batch whose bytes somebody else looks at meanwhile.
+#[derive(Debug)]
+pub(crate) struct Entries<'b> {
+    entries: &'b mut Vec<Entry>,
+    /// Bytes of the buffer.
+    end: usize,
+}
+
+impl Entries<'_> {
+    /// As [`Batch::add`].
+    #[inline]
+    pub(crate) fn add(&mut self, at: usize, event: &frame::Event<'_>) {
+        let (topic, payload) = (event.topic.len(), event.payload.len());
+        assert!(topic <= 255 && at + topic + payload <= self.end, "the event is in the buffer");
+        self.entries.push(Entry {
+            sequence: event.sequence,
+            timestamp: event.timestamp,
+            topic_at: at as u32,
+            payload_len: payload as u32,
+            topic_len: topic as u8,
+            flags: event.flags,
+            priority: event.priority,
+            encoding: event.encoding,
+        });
     }
 }
 

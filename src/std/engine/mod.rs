@@ -51,12 +51,14 @@ mod stores;
 mod topics;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use batch::Batch;
+#[cfg(feature = "net")]
+pub(crate) use batch::Entries;
 pub use event::{Event, Origin};
 pub use handler::{Failure, Handler};
 pub use histogram::{Histogram, Snapshot};
@@ -79,13 +81,18 @@ use shared::Shared;
 pub struct Engine {
     shared: Arc<Shared>,
     durability: Durability,
-    /// In the order in which they are stopped, so that each finds what those before had.
-    handers: Vec<JoinHandle<()>>,
-    workers: Vec<JoinHandle<()>>,
-    stores: Vec<JoinHandle<()>>,
+    threads: Mutex<Threads>,
     stop_handers: Arc<AtomicBool>,
     stop_workers: Arc<AtomicBool>,
     stop_stores: Arc<AtomicBool>,
+}
+
+/// In the order in which they are stopped, so that each finds what those before had.
+#[derive(Debug, Default)]
+struct Threads {
+    handers: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    stores: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -106,7 +113,7 @@ impl Engine {
 
     /// Has `hook` called, by a thread of the engine, when there may be room again for sources that are [held](Progress::Held).
     pub fn on_room(&self, hook: impl Fn() + Send + Sync + 'static) {
-        self.shared.hooks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Box::new(hook));
+        self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
     }
 
     /// Sets where the states of all lanes begin.
@@ -177,20 +184,18 @@ impl Engine {
     /// Stops: nothing more is taken, everything that was taken is processed, and the stores have what is theirs. A store that
     /// fails is waited for as long as `patience` says, and then left, with what it didn't take counted. Handlers are always
     /// waited for. Returns what it did.
-    pub fn stop(mut self, patience: Duration) -> Stats {
+    pub fn stop(self, patience: Duration) -> Stats {
         self.end(patience);
         self.stats()
     }
 
-    fn end(&mut self, patience: Duration) {
+    pub(crate) fn end(&self, patience: Duration) {
         self.shared.dispatch().is_closed = true;
         let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
         self.shared.end.store(now().saturating_add(patience), Ordering::Relaxed);
-        let stages = [
-            (&self.stop_handers, &mut self.handers),
-            (&self.stop_workers, &mut self.workers),
-            (&self.stop_stores, &mut self.stores),
-        ];
+        let mut running = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Threads { handers, workers, stores } = &mut *running;
+        let stages = [(&self.stop_handers, handers), (&self.stop_workers, workers), (&self.stop_stores, stores)];
         for (flag, threads) in stages {
             // With the Acquire of each thread's look at it: what was pushed before is seen by the last look at its queue.
             flag.store(true, Ordering::Release);

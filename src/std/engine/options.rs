@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use super::Engine;
 use super::committer::{Committer, LogQueue};
 use super::dispatch::{Dispatch, Workers};
 use super::handler::Handler;
@@ -20,6 +19,7 @@ use super::stats::{DispatchCounts, WorkerCounts};
 use super::stores::{DeadLetters, DurableLog, StoreError};
 use super::topics::{TopicIndex, TopicLimits, Topics};
 use super::worker::{Feed, Hander, Handing, Retries, Worker};
+use super::{Engine, Threads};
 use crate::Publisher;
 use crate::backpressure::{State, Thresholds};
 use crate::dedup::Producers;
@@ -250,16 +250,15 @@ impl EngineOptions {
             letter_counts: Arc::default(),
             storage: storage.clone(),
         });
-        let mut engine = Engine {
+        let engine = Engine {
             shared: shared.clone(),
             durability,
-            handers: Vec::new(),
-            workers: Vec::new(),
-            stores: Vec::new(),
+            threads: Mutex::default(),
             stop_handers: Arc::default(),
             stop_workers: Arc::default(),
             stop_stores: Arc::default(),
         };
+        let mut threads = engine.threads.lock().expect("nobody else has it yet");
         if let Some(log) = self.log.take() {
             let (counts, stop) = (shared.log_counts.clone(), engine.stop_stores.clone());
             let committer =
@@ -267,7 +266,7 @@ impl EngineOptions {
             let thread = spawn("conduit-log", None, move || committer.run())?;
             let mut dispatch = shared.dispatch();
             dispatch.log.iter_mut().for_each(|log| log.thread = Some(thread.thread().clone()));
-            engine.stores.push(thread);
+            threads.stores.push(thread);
         }
         let mut letters = None;
         if let Some(store) = self.letters.take() {
@@ -277,17 +276,19 @@ impl EngineOptions {
                 Keeper { queue: from_letters, store, is_full: is_full.clone(), counts, stop, shared: shared.clone() };
             let thread = spawn("conduit-letters", None, move || keeper.run())?;
             letters = Some(LetterQueue { queue: to_letters, is_full, thread: thread.thread().clone() });
-            engine.stores.push(thread);
+            threads.stores.push(thread);
         }
-        self.start_workers(&mut engine, drain, &letters, &counts)?;
+        self.start_workers(&engine, &mut threads, drain, &letters, &counts)?;
         shared.dispatch().letters = letters;
+        drop(threads);
         Ok(engine)
     }
 
     /// Whoever drops `engine` stops those that were started.
     fn start_workers(
         &self,
-        engine: &mut Engine,
+        engine: &Engine,
+        threads: &mut Threads,
         drain: super::lanes::Drain,
         letters: &Option<LetterQueue>,
         counts: &[Arc<WorkerCounts>],
@@ -312,25 +313,25 @@ impl EngineOptions {
             let thread = worker(0, Feed::All(Box::new(drain)))?;
             workers.realtime = Some(thread.thread().clone());
             workers.lower = Some(thread.thread().clone());
-            engine.workers.push(thread);
+            threads.workers.push(thread);
         } else {
             let (realtime, lower) = drain.into_parts();
             let thread = worker(0, Feed::Realtime(realtime))?;
             workers.realtime = Some(thread.thread().clone());
-            engine.workers.push(thread);
+            threads.workers.push(thread);
             if self.workers == 2 {
                 let thread = worker(1, Feed::Lower(lower))?;
                 workers.lower = Some(thread.thread().clone());
-                engine.workers.push(thread);
+                threads.workers.push(thread);
             } else {
                 let handing = Arc::new(Handing::default());
                 let mut hands = Vec::new();
-                let mut threads = Vec::new();
+                let mut handed = Vec::new();
                 for (place, queue) in shared.storage.queues().hands.iter().enumerate() {
                     let (to_worker, from_hander) = queue.split().expect("split once");
                     let thread = worker(1 + place, Feed::Hand(from_hander, handing.clone()))?;
                     hands.push((to_worker, thread.thread().clone()));
-                    threads.push(thread);
+                    handed.push(thread);
                 }
                 let (own, stop) = (shared.clone(), engine.stop_handers.clone());
                 let hander = Hander { lanes: lower, hands, handing: handing.clone(), stop, shared: own };
@@ -338,8 +339,8 @@ impl EngineOptions {
                 let _ = handing.thread.set(thread.thread().clone());
                 workers.lower = Some(thread.thread().clone());
                 // Joined before the workers that it hands to.
-                engine.handers.push(thread);
-                engine.workers.append(&mut threads);
+                threads.handers.push(thread);
+                threads.workers.append(&mut handed);
             }
         }
         shared.dispatch().workers = workers;
