@@ -24,6 +24,7 @@
 //! ```
 
 mod answers;
+mod datagrams;
 mod error;
 mod server;
 mod session;

@@ -329,7 +329,7 @@ impl Server {
         if let Some(socket) = udp {
             server.udp = socket.local_addr().ok();
             let shared = server.shared.clone();
-            server.spawn("conduit-udp", move || udp::receive(&socket, &engine, &shared, &watched))?;
+            server.spawn("conduit-udp", move || udp::receive(socket, &engine, &shared, watched))?;
         }
         Ok(server)
     }
@@ -426,4 +426,17 @@ pub(super) fn is_authorized(expected: Option<&str>, token: &[u8]) -> bool {
     let Some(expected) = expected.map(str::as_bytes) else { return true };
     let differences = expected.iter().zip(token).fold(0, |differences, (a, b)| differences | (a ^ b));
     expected.len() == token.len() && std::hint::black_box(differences) == 0
+}
+
+/// Waits until the server is as near to its end, or gone.
+pub(super) async fn reached(stage: &mut watch::Receiver<Stage>, end: Stage) {
+    let _ = stage.wait_for(|stage| *stage >= end).await.map(drop);
+}
+
+/// Runs `future` on this thread.
+pub(super) fn run(what: &str, future: impl Future<Output = std::io::Result<()>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    if let Err(error) = runtime.and_then(|runtime| runtime.block_on(future)) {
+        tracing::error!(%error, "cannot {what}");
+    }
 }

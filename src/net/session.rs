@@ -3,6 +3,19 @@
 use crate::engine::Entries;
 use crate::frame::{self, Decoded, Dialect, Event, Fault, Hello, Kind, legacy};
 
+/// Where events go that are found.
+pub(crate) trait Sink {
+    /// Takes one whose topic is at byte `at` of what is read, with the payload behind it.
+    fn add(&mut self, at: usize, event: &Event<'_>);
+}
+
+impl Sink for Entries<'_> {
+    #[inline]
+    fn add(&mut self, at: usize, event: &Event<'_>) {
+        Entries::add(self, at, event);
+    }
+}
+
 /// How far a stream of frames was understood.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -47,7 +60,7 @@ impl Session {
     ///
     /// Inlined into the one place that reads: it is what an event costs.
     #[inline]
-    pub(crate) fn read<'b>(&mut self, bytes: &'b [u8], at: &mut usize, events: &mut Entries<'_>) -> Stop<'b> {
+    pub(crate) fn read<'b>(&mut self, bytes: &'b [u8], at: &mut usize, events: &mut impl Sink) -> Stop<'b> {
         let begin = *at;
         let stop = self.read_frames(bytes, at, events);
         self.offset += (*at - begin) as u64;
@@ -57,7 +70,7 @@ impl Session {
         }
     }
 
-    fn read_frames<'b>(&mut self, bytes: &'b [u8], at: &mut usize, events: &mut Entries<'_>) -> Stop<'b> {
+    fn read_frames<'b>(&mut self, bytes: &'b [u8], at: &mut usize, events: &mut impl Sink) -> Stop<'b> {
         let dialect = match (self.dialect, bytes.get(*at)) {
             (Some(dialect), _) => dialect,
             (None, None) => return Stop::Incomplete { need: 1 },
@@ -72,7 +85,7 @@ impl Session {
         }
     }
 
-    fn read_version_1<'b>(&self, bytes: &'b [u8], at: &mut usize, events: &mut Entries<'_>) -> Stop<'b> {
+    fn read_version_1<'b>(&self, bytes: &'b [u8], at: &mut usize, events: &mut impl Sink) -> Stop<'b> {
         loop {
             let (header, body, len) = match frame::decode(&bytes[*at..], self.max_len) {
                 Ok(Decoded::Frame { header, body, len }) => (header, body, len),
@@ -110,14 +123,15 @@ impl Session {
         }
     }
 
-    fn read_legacy<'b>(&self, bytes: &'b [u8], at: &mut usize, events: &mut Entries<'_>) -> Stop<'b> {
+    fn read_legacy<'b>(&self, bytes: &'b [u8], at: &mut usize, events: &mut impl Sink) -> Stop<'b> {
         loop {
             match legacy::decode(&bytes[*at..], self.max_len) {
                 Ok(legacy::Decoded::Frame { priority, topic, payload, len }) => {
                     let topic_at = *at + len - payload.len() - topic.len();
                     // One that is longer than any topic is refused later, as one that is no name.
                     let topic = &topic[..topic.len().min(u8::MAX.into())];
-                    events.add(topic_at, &Event { priority, topic, payload, ..Event::default() });
+                    let event = Event { priority, topic, payload, ..Event::default() };
+                    events.add(topic_at, &event);
                     *at += len;
                 }
                 Ok(legacy::Decoded::Incomplete { need }) => return Stop::Incomplete { need },

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answers::Answers;
-use super::server::{CloseReason, Counts, Shared, Stage, is_authorized};
+use super::server::{CloseReason, Counts, Shared, Stage, is_authorized, reached, run};
 use super::session::{Session, Stop};
 use crate::ack::{Range, Status};
 use crate::engine::{Batch, Engine, Origin, Progress, Source};
@@ -101,18 +101,6 @@ pub(super) fn read(
         Ok(())
     };
     run("read connections", reading);
-}
-
-fn run(what: &str, future: impl Future<Output = io::Result<()>>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    if let Err(error) = runtime.and_then(|runtime| runtime.block_on(future)) {
-        tracing::error!(%error, "cannot {what}");
-    }
-}
-
-/// Waits until the server is as near to its end, or gone.
-async fn reached(stage: &mut watch::Receiver<Stage>, end: Stage) {
-    let _ = stage.wait_for(|stage| *stage >= end).await.map(drop);
 }
 
 struct Connection {

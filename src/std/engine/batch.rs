@@ -90,11 +90,25 @@ impl Batch {
     }
 
     /// Adds a copy of an event.
+    #[inline]
     pub fn push(&mut self, event: &frame::Event<'_>) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(event.topic);
         self.bytes.extend_from_slice(event.payload);
         self.add(at, event);
+    }
+
+    /// How far it is, to be brought [back](Batch::truncate) to.
+    #[cfg(feature = "net")]
+    pub(crate) fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.entries.len())
+    }
+
+    /// Forgets what was added behind a mark.
+    #[cfg(feature = "net")]
+    pub(crate) fn truncate(&mut self, (bytes, entries): (usize, usize)) {
+        self.bytes.truncate(bytes);
+        self.entries.truncate(entries);
     }
 
     fn memory(&self) -> usize {
