@@ -251,25 +251,27 @@ impl Connection {
     /// Hands the events in what was read to the engine, and does what else is asked for.
     fn understand(&mut self, had: usize, mut batch: Batch) -> Going {
         let mut at = 0;
-        let mut had = had;
+        let (mut had, mut pings) = (had, 0);
         loop {
             let (bytes, mut entries) = batch.split();
             match self.session.read(bytes, &mut at, &mut entries) {
                 Stop::Incomplete { need } => {
                     self.need = need;
-                    if at == 0 {
+                    if at == 0 && pings == 0 {
                         // What was there before and is still not whole has been waited for since then.
                         self.keep(had, batch);
                         return Ok(());
                     }
                     let rest = bytes[at..].to_vec();
                     self.hand_in(&mut batch)?;
+                    // Behind the answers to what came before them.
+                    (0..pings).for_each(|_| self.answers.pong());
                     batch.clear();
                     *batch.buffer() = rest;
                     self.keep(0, batch);
                     return Ok(());
                 }
-                Stop::Ping => self.answers.pong(),
+                Stop::Ping => pings += 1,
                 Stop::BadBody { sequence } => {
                     Counts::add(&self.shared.counts.bad_bodies, 1);
                     if sequence != 0 {

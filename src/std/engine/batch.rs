@@ -376,6 +376,11 @@ impl Shared {
         &self.batch.entries
     }
 
+    /// Whether an event of critical or high priority is among those from `next` on.
+    pub(super) fn has_urgent_from(&self, next: usize) -> bool {
+        self.batch.entries[next..].iter().any(|entry| Lane::of(entry.priority) == Lane::Realtime)
+    }
+
     #[inline]
     pub(super) fn topic(&self, entry: usize) -> &[u8] {
         let entry = &self.batch.entries[entry];

@@ -60,8 +60,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn is_at_the_beginning(&self) -> bool {
-        self.next == 0
+    /// Which event is next.
+    pub(super) fn next(&self) -> usize {
+        self.next
     }
 }
 

@@ -32,6 +32,17 @@ struct Waiting {
     /// Which event is next, of the first batch, and of each of the others.
     held: Held,
     since: u64,
+    /// When an event of it was last taken.
+    progress: u64,
+}
+
+impl Waiting {
+    /// Whether what is not urgent has to give way: nothing of it was taken for too long, or something urgent waits behind it.
+    fn gives_up(&self, now: u64) -> bool {
+        let is_over = |since: u64| now >= since.saturating_add(Source::PATIENCE);
+        let urgent_waits = || self.handles[0].as_ref().is_some_and(|all| all.shared().has_urgent_from(self.held.next()));
+        is_over(self.progress) || is_over(self.since) && urgent_waits()
+    }
 }
 
 /// What the engine knows of a source, as long as an event of it is there.
@@ -171,18 +182,22 @@ impl Source {
         }
         let (read_at, received) = (now(), real_now());
         let handles = self.engine.share(batch, &self.info, read_at, received);
-        self.held = Some(Waiting { handles, held: Held::default(), since: read_at });
+        self.held = Some(Waiting { handles, held: Held::default(), since: read_at, progress: read_at });
         self.resume(answers)
     }
 
     /// Goes on with what is held.
     pub fn resume(&mut self, answers: &mut Vec<Range>) -> Progress {
         let Some(waiting) = &mut self.held else { return Progress::Done };
-        let gives_up = !waiting.held.is_at_the_beginning() && now() >= waiting.since.saturating_add(Self::PATIENCE);
+        let gives_up = waiting.gives_up(now());
+        let before = waiting.held.next();
         let mut dispatch = self.engine.dispatch();
         let done = dispatch.take(&self.engine, &self.info, &waiting.handles, &mut waiting.held, gives_up, answers);
         drop(dispatch);
         if !done {
+            if waiting.held.next() > before {
+                waiting.progress = now();
+            }
             return Progress::Held;
         }
         self.held = None;
