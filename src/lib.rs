@@ -82,6 +82,8 @@ compile_error!(
 );
 
 mod core;
+#[cfg(all(feature = "net", target_os = "linux"))]
+pub mod net;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 #[cfg(all(feature = "tank", target_os = "linux"))]

@@ -1,0 +1,3 @@
+//! Events over the network.
+
+pub mod openmetrics;
