@@ -36,6 +36,8 @@ mod play;
 mod publish;
 #[cfg(feature = "tank")]
 mod record;
+#[cfg(feature = "net")]
+mod serve;
 mod stats;
 #[cfg(feature = "tank")]
 mod tank;
@@ -93,6 +95,8 @@ enum Command {
     #[cfg(not(feature = "tank"))]
     #[command(flatten)]
     Off(off::Command),
+    #[cfg(feature = "net")]
+    Serve(serve::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -147,6 +151,8 @@ fn main() -> ExitCode {
         Command::Tank(args) => tank::run(&args, &context),
         #[cfg(not(feature = "tank"))]
         Command::Off(command) => off::run(&command),
+        #[cfg(feature = "net")]
+        Command::Serve(args) => serve::run(&args, &context),
         Command::Clean(args) => clean::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),

@@ -202,7 +202,9 @@ mod tests {
     /// Of every order of magnitude, and the edges of buckets more often than not.
     fn duration() -> impl Strategy<Value = u64> {
         (0..BITS, any::<u64>()).prop_map(|(bits, random)| random & ((1 << bits) - 1)).boxed().prop_union(
-            (0..BITS, 0..=2_u64).prop_map(|(bits, near)| ((1 << bits) + near).saturating_sub(1).min((1 << BITS) - 1)).boxed(),
+            (0..BITS, 0..=2_u64)
+                .prop_map(|(bits, near)| ((1 << bits) + near).saturating_sub(1).min((1 << BITS) - 1))
+                .boxed(),
         )
     }
 
