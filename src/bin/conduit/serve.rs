@@ -1,6 +1,8 @@
 //! `conduit serve`: the daemon's configuration.
 
 mod config;
+#[allow(dead_code)] // Used by the daemon.
+mod notify;
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;

@@ -51,7 +51,7 @@ impl Loaded {
 }
 
 /// On one line. JSON is YAML; what needs no quotes has none.
-fn scalar(value: &Json) -> String {
+pub(super) fn scalar(value: &Json) -> String {
     match value {
         Json::String(text) if is_plain(text) => text.clone(),
         value => value.to_string(),

@@ -406,6 +406,17 @@ fn some_of(others: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
 }
 
 #[test]
+fn the_documentation_has_every_key_with_its_default() {
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md"));
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let documented: Vec<_> = rows.map(|row| row.split('`').nth(1).zip(row.split('`').nth(3))).collect();
+    let printed = Loaded::default();
+    let expected: Vec<_> = KEYS.iter().map(|key| (key.path, print::scalar(&(key.show)(&printed.config)))).collect();
+    let expected: Vec<_> = expected.iter().map(|(path, value)| Some((*path, value.as_str()))).collect();
+    assert_eq!(documented, expected);
+}
+
+#[test]
 fn every_key_can_be_set_to_something_else() {
     let fixed = ["queues.realtime.type", "queues.transactional.type", "queues.batch.type", "server.token"];
     for key in KEYS {
