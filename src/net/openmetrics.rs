@@ -10,17 +10,17 @@
 //! text.counter("events_received", "Events received.").sample(&[("lane", "realtime")], 17);
 //! text.gauge("queue_depth", "Events that wait.").sample(&[("lane", "realtime")], 3);
 //! text.counter("events_received", "Events received.").sample(&[("lane", "batch")], 4);
-//! assert_eq!(
-//!     text.finish(),
-//!     "# TYPE events_received counter\n\
-//!      # HELP events_received Events received.\n\
-//!      events_received_total{lane=\"realtime\"} 17\n\
-//!      events_received_total{lane=\"batch\"} 4\n\
-//!      # TYPE queue_depth gauge\n\
-//!      # HELP queue_depth Events that wait.\n\
-//!      queue_depth{lane=\"realtime\"} 3\n\
-//!      # EOF\n"
-//! );
+//! let lines = [
+//!     "# TYPE events_received counter",
+//!     "# HELP events_received Events received.",
+//!     "events_received_total{lane=\"realtime\"} 17",
+//!     "events_received_total{lane=\"batch\"} 4",
+//!     "# TYPE queue_depth gauge",
+//!     "# HELP queue_depth Events that wait.",
+//!     "queue_depth{lane=\"realtime\"} 3",
+//!     "# EOF",
+//! ];
+//! assert!(text.finish().lines().eq(lines));
 //! ```
 
 use std::fmt::{self, Write};
