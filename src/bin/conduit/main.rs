@@ -26,7 +26,7 @@ mod info;
 #[cfg(feature = "tank")]
 mod keys;
 mod nodes;
-#[cfg(not(feature = "tank"))]
+#[cfg(not(all(feature = "tank", feature = "net")))]
 mod off;
 mod outcome;
 mod output;
@@ -92,7 +92,7 @@ enum Command {
     Play(play::Args),
     #[cfg(feature = "tank")]
     Tank(tank::Args),
-    #[cfg(not(feature = "tank"))]
+    #[cfg(not(all(feature = "tank", feature = "net")))]
     #[command(flatten)]
     Off(off::Command),
     #[cfg(feature = "net")]
@@ -149,7 +149,7 @@ fn main() -> ExitCode {
         Command::Play(args) => play::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Tank(args) => tank::run(&args, &context),
-        #[cfg(not(feature = "tank"))]
+        #[cfg(not(all(feature = "tank", feature = "net")))]
         Command::Off(command) => off::run(&command),
         #[cfg(feature = "net")]
         Command::Serve(args) => serve::run(&args, &context),

@@ -48,8 +48,7 @@ fn load(path: Option<&Path>, context: &Context) -> Result<Loaded> {
     let mut loaded = Loaded::new(file, std::env::vars_os(), &Machine::this())
         .map_err(|problems| Failure::Failed(harmless_lines(&problems.to_string())))?;
     if !context.domain.is_empty() {
-        conduit::topic::list(Some(&context.domain))?;
-        loaded.set_domain(&context.domain);
+        loaded.set_domain(&context.domain).map_err(|problem| Failure::Usage(harmless(&problem.to_string())))?;
     }
     Ok(loaded)
 }

@@ -29,6 +29,7 @@ pub use error::{Fault, Place, Problem, Problems};
 pub use yaml::MAX_FILE;
 
 use keys::{KEYS, Key};
+use kinds::{Domain, Kind};
 use yaml::{Node, Value};
 
 /// Everything. Times that can be turned off are `None` then.
@@ -388,9 +389,18 @@ impl Loaded {
     }
 
     /// Has events go to the topics of this domain, whatever else was said.
-    pub fn set_domain(&mut self, domain: &str) {
-        self.config.domain = domain.into();
-        self.places.insert("domain", Place::CommandLine);
+    ///
+    /// # Errors
+    ///
+    /// It is no name of one.
+    pub fn set_domain(&mut self, domain: &str) -> Result<(), Problem> {
+        let place = Place::CommandLine;
+        match Domain.take(&Value::Text(domain.into())) {
+            Ok(domain) => self.config.domain = domain,
+            Err(fault) => return Err(Problem { place, key: "domain".into(), fault }),
+        }
+        self.places.insert("domain", place);
+        Ok(())
     }
 
     /// Where the value of this key comes from.

@@ -59,8 +59,8 @@ pub enum Fault {
     #[error("this is more than a configuration needs: {0}")]
     Excess(String),
     /// The same key again.
-    #[error("it is there twice; remove one")]
-    Twice,
+    #[error("`{key}` is there twice; remove one")]
+    Twice { key: String },
     /// No such key.
     #[error("there is no such key{}", .meant.as_ref().map(|it| format!("; did you mean `{it}`?")).unwrap_or_default())]
     Unknown { meant: Option<String> },

@@ -122,7 +122,7 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
         ("numa:\n  enabled: yes", "c.yaml:2:12: numa.enabled: expected true or false, found \"yes\""),
         (
             "workers:\n  cpu_affinity: [1, 1]",
-            "c.yaml:2:17: workers.cpu_affinity: expected a list of CPUs such as [0, 1], none of them twice, found a list",
+            "c.yaml:2:17: workers.cpu_affinity: expected a list of CPUs such as [0, 1], none of them twice, found `[1, 1]`",
         ),
         (
             "backpressure: {drop_threshold: 0.905}",
@@ -130,7 +130,7 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
         ),
         (
             "topics:\n  allow: []",
-            "c.yaml:2:10: topics.allow: expected a list of topics or patterns such as [\"sensors/*\"], found a list",
+            "c.yaml:2:10: topics.allow: expected a list of topics or patterns such as [\"sensors/*\"], found `[]`",
         ),
         ("domain: a/b", "c.yaml:1:9: domain: expected up to 32 of A-Z, a-z, 0-9, _ and -, found \"a/b\""),
         ("workers: 4", "c.yaml:1:10: workers: expected count, cpu_affinity, poll, retries below it, found `4`"),
@@ -195,7 +195,7 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
             "c.yaml:1:9: memory: memory (1MiB) has no room for two frames of server.max_frame (1MiB), set by default",
         ),
         // Texts that are none.
-        ("server:\n  tcp_port: 1\n  tcp_port: 2\n", "c.yaml:3:3: it is there twice; remove one"),
+        ("server:\n  tcp_port: 1\n  tcp_port: 2\n", "c.yaml:3:3: `tcp_port` is there twice; remove one"),
         ("a: [", "c.yaml:1:4: unclosed bracket '['"),
         ("server:\n\ttcp_port: 1", "c.yaml:2:2: tabs disallowed within this context (block indentation)"),
         ("domain: a\n---\ndomain: b\n", "c.yaml:3:1: there is another document; a configuration is one"),
@@ -314,10 +314,30 @@ fn a_variable_that_is_wrong_is_named() {
 }
 
 #[test]
+fn the_command_line_comes_before_all() {
+    let mut loaded = load_with("domain: a", &[("CONDUIT__DOMAIN", "b")]).expect("it is right");
+    assert_eq!(loaded.config.domain, "b");
+    assert_eq!(loaded.set_domain("c"), Ok(()));
+    assert_eq!((loaded.config.domain.as_str(), loaded.place("domain")), ("c", &Place::CommandLine));
+    let error = loaded.set_domain("a/b").expect_err("it is no domain").to_string();
+    assert!(error.starts_with("--domain or CONDUIT_DOMAIN: domain: expected up to 32 of"), "{error}");
+}
+
+#[test]
+fn marks_of_other_systems_editors_are_no_part_of_the_text() {
+    let loaded = load("\u{feff}server:\r\n  tcp_port: 7\r\n  bind: 127.0.0.2\r\n").expect("it is right");
+    assert_eq!(
+        (loaded.config.server.tcp_port, loaded.place("server.bind").to_string().as_str()),
+        (Some(7), "c.yaml:3:9")
+    );
+}
+
+#[test]
 fn a_token_is_shown_nowhere() {
     let loaded = load("server: {token: open-sesame, bind: 0.0.0.0}").expect("it is right");
     let shown = [loaded.to_yaml(), loaded.to_json().to_string(), format!("{loaded:?}")];
     let refused = ["server: {token: 'open sesame'}", "server: {token: [open-sesame]}", "server: {token: 0x6f70656e}"];
+    assert!(loaded.to_yaml().contains("  token: \"***\" "), "{}", loaded.to_yaml());
     for text in shown.into_iter().chain(refused.map(errors)) {
         assert!(!text.contains("sesame") && !text.contains("1869636974"), "{text}");
     }

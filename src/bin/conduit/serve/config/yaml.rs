@@ -42,6 +42,10 @@ pub enum Value {
 }
 
 impl Value {
+    fn is_scalar(&self) -> bool {
+        !matches!(self, Value::List(_) | Value::Map(_))
+    }
+
     /// For a sentence that says what was found.
     pub fn describe(&self) -> String {
         match self {
@@ -52,6 +56,10 @@ impl Value {
             Value::Text(text) => {
                 let start: String = text.chars().take(60).collect();
                 format!("\"{}\"{}", harmless(&start), if start.len() < text.len() { "…" } else { "" })
+            }
+            Value::List(nodes) if nodes.len() <= 8 && nodes.iter().all(|node| node.value.is_scalar()) => {
+                let items: Vec<_> = nodes.iter().map(|node| node.value.describe().replace('`', "")).collect();
+                format!("`[{}]`", items.join(", "))
             }
             Value::List(_) => "a list".into(),
             Value::Map(_) => "keys".into(),
@@ -101,7 +109,7 @@ fn fault(error: &Error) -> Fault {
     let message = harmless(&UserMessageFormatter.format_message(error));
     match error {
         Error::WithSnippet { error, .. } | Error::AliasError { error, .. } => fault(error),
-        Error::DuplicateMappingKey { .. } => Fault::Twice,
+        Error::DuplicateMappingKey { key, .. } => Fault::Twice { key: harmless(key.as_deref().unwrap_or("a key")) },
         Error::MultipleDocuments { .. } => Fault::Syntax("there is another document; a configuration is one".into()),
         Error::Budget { .. }
         | Error::AliasReplayCounterOverflow { .. }
@@ -189,7 +197,7 @@ impl<'de> Visitor<'de> for AnyValue {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries: Vec<(Node, Node)> = Vec::new();
         while let Some(key) = map.next_key::<Node>()? {
-            if matches!(key.value, Value::List(_) | Value::Map(_)) {
+            if !key.value.is_scalar() {
                 return Err(A::Error::custom("a key is a word"));
             }
             entries.push((key, map.next_value()?));
