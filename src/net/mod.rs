@@ -26,6 +26,7 @@
 mod answers;
 mod datagrams;
 mod error;
+pub mod openmetrics;
 mod server;
 mod session;
 mod tcp;

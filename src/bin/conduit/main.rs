@@ -26,7 +26,7 @@ mod info;
 #[cfg(feature = "tank")]
 mod keys;
 mod nodes;
-#[cfg(not(feature = "tank"))]
+#[cfg(not(all(feature = "tank", feature = "net")))]
 mod off;
 mod outcome;
 mod output;
@@ -36,6 +36,8 @@ mod play;
 mod publish;
 #[cfg(feature = "tank")]
 mod record;
+#[cfg(feature = "net")]
+mod serve;
 mod stats;
 #[cfg(feature = "tank")]
 mod tank;
@@ -90,9 +92,11 @@ enum Command {
     Play(play::Args),
     #[cfg(feature = "tank")]
     Tank(tank::Args),
-    #[cfg(not(feature = "tank"))]
+    #[cfg(not(all(feature = "tank", feature = "net")))]
     #[command(flatten)]
     Off(off::Command),
+    #[cfg(feature = "net")]
+    Serve(serve::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -145,8 +149,10 @@ fn main() -> ExitCode {
         Command::Play(args) => play::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Tank(args) => tank::run(&args, &context),
-        #[cfg(not(feature = "tank"))]
+        #[cfg(not(all(feature = "tank", feature = "net")))]
         Command::Off(command) => off::run(&command),
+        #[cfg(feature = "net")]
+        Command::Serve(args) => serve::run(&args, &context),
         Command::Clean(args) => clean::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),

@@ -4,12 +4,18 @@ use crate::outcome::{Failure, Result};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    #[cfg(not(feature = "tank"))]
     /// Record topics into MCAP files (built without the feature `tank`)
     Record(Anything),
+    #[cfg(not(feature = "tank"))]
     /// Publish what was recorded (built without the feature `tank`)
     Play(Anything),
+    #[cfg(not(feature = "tank"))]
     /// Look at recordings (built without the feature `tank`)
     Tank(Anything),
+    #[cfg(not(feature = "net"))]
+    /// Check the configuration of the daemon (built without the feature `net`)
+    Serve(Anything),
 }
 
 #[derive(clap::Args)]
@@ -19,12 +25,17 @@ pub struct Anything {
 }
 
 pub fn run(command: &Command) -> Result {
-    let (name, Anything { .. }) = match command {
-        Command::Record(arguments) => ("record", arguments),
-        Command::Play(arguments) => ("play", arguments),
-        Command::Tank(arguments) => ("tank", arguments),
+    let (name, feature) = match command {
+        #[cfg(not(feature = "tank"))]
+        Command::Record(Anything { .. }) => ("record", "tank"),
+        #[cfg(not(feature = "tank"))]
+        Command::Play(Anything { .. }) => ("play", "tank"),
+        #[cfg(not(feature = "tank"))]
+        Command::Tank(Anything { .. }) => ("tank", "tank"),
+        #[cfg(not(feature = "net"))]
+        Command::Serve(Anything { .. }) => ("serve", "net"),
     };
     Err(Failure::Usage(format!(
-        "`conduit {name}` takes the feature `tank`: build with `--features cli,tank` or `full`"
+        "`conduit {name}` takes the feature `{feature}`: build with `--features cli,{feature}`"
     )))
 }

@@ -37,6 +37,7 @@
 
 mod batch;
 mod committer;
+mod counter;
 mod dispatch;
 mod event;
 mod handler;
@@ -59,6 +60,7 @@ use std::time::Duration;
 pub use batch::Batch;
 #[cfg(feature = "net")]
 pub(crate) use batch::Entries;
+pub use counter::Counter;
 pub use event::{Event, Origin};
 pub use handler::{Failure, Handler};
 pub use histogram::{Histogram, Snapshot};
@@ -140,8 +142,8 @@ impl Engine {
         let sum = |of: &dyn Fn(&stats::WorkerCounts) -> u64| workers.iter().map(|counts| of(counts)).sum::<u64>();
         let lanes = Lane::ALL.map(|lane| {
             let lane = lane as usize;
-            let mut latency = Snapshot::default();
-            workers.iter().for_each(|counts| latency.merge(&counts.latency[lane].snapshot()));
+            let none = Snapshot::default();
+            let latency = workers.iter().fold(none, |all, counts| all.and(&counts.latency[lane].snapshot()));
             LaneStats {
                 depth: depths[lane],
                 capacity: self.shared.capacities[lane],

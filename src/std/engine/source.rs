@@ -40,7 +40,8 @@ impl Waiting {
     /// Whether what is not urgent has to give way: nothing of it was taken for too long, or something urgent waits behind it.
     fn gives_up(&self, now: u64) -> bool {
         let is_over = |since: u64| now >= since.saturating_add(Source::PATIENCE);
-        let urgent_waits = || self.handles[0].as_ref().is_some_and(|all| all.shared().has_urgent_from(self.held.next()));
+        let urgent_waits =
+            || self.handles[0].as_ref().is_some_and(|all| all.shared().has_urgent_from(self.held.next()));
         is_over(self.progress) || is_over(self.since) && urgent_waits()
     }
 }

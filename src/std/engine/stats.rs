@@ -1,7 +1,6 @@
 //! What the engine counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use super::counter::Counter;
 use super::histogram::{Histogram, Snapshot};
 use super::stores::DeadReason;
 use super::topics::NoTopic;
@@ -64,46 +63,30 @@ pub(super) struct DispatchCounts {
     pub(super) no_topic: [u64; NoTopic::COUNT],
 }
 
-/// A number that one thread counts up, and any reads.
-#[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
-
-impl Count {
-    /// By its one writer.
-    #[inline]
-    pub(super) fn add(&self, more: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// What one worker counts.
 #[derive(Debug, Default)]
 pub(super) struct WorkerCounts {
     /// By lane: taken out of it and done with, whatever came of it.
-    pub(super) processed: [Count; 3],
+    pub(super) processed: [Counter; 3],
     /// By lane: begun later than its target.
-    pub(super) late: [Count; 3],
+    pub(super) late: [Counter; 3],
     /// By lane: from the read to the beginning of processing, in nanoseconds.
     pub(super) latency: [Histogram; 3],
-    pub(super) handled: Count,
-    pub(super) retried: Count,
-    pub(super) panicked: Count,
-    pub(super) dead_lettered: [Count; DeadReason::ALL.len()],
+    pub(super) handled: Counter,
+    pub(super) retried: Counter,
+    pub(super) panicked: Counter,
+    pub(super) dead_lettered: [Counter; DeadReason::ALL.len()],
     /// To have been dead letters, but there was no room.
-    pub(super) lost: Count,
+    pub(super) lost: Counter,
 }
 
 /// What a store's thread counts.
 #[derive(Debug, Default)]
 pub(super) struct StoreCounts {
-    pub(super) kept: Count,
-    pub(super) groups: Count,
-    pub(super) failures: Count,
-    pub(super) lost: Count,
+    pub(super) kept: Counter,
+    pub(super) groups: Counter,
+    pub(super) failures: Counter,
+    pub(super) lost: Counter,
 }
 
 /// What the engine has done so far, and how it is now.
