@@ -26,6 +26,8 @@
 mod answers;
 mod datagrams;
 mod error;
+mod http;
+mod metrics;
 pub mod openmetrics;
 mod server;
 mod session;
@@ -33,4 +35,5 @@ mod tcp;
 mod udp;
 
 pub use error::Error;
+pub use metrics::metrics;
 pub use server::{CloseReason, NetStats, Server, ServerOptions};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{Error, tcp, udp};
+use super::{Error, http, tcp, udp};
 use crate::ack::Policy;
 use crate::engine::{Engine, Stats};
 use crate::frame;
@@ -28,7 +28,8 @@ pub struct ServerOptions {
     pub(super) window: u32,
     pub(super) acks: Policy,
     pub(super) threads: usize,
-    pub(super) is_polling: bool,
+    pub(super) poll: Duration,
+    metrics: Option<String>,
 }
 
 impl ServerOptions {
@@ -94,9 +95,17 @@ impl ServerOptions {
         self
     }
 
-    /// Whether the threads that read look for bytes all the time instead of sleeping. Default: no.
-    pub fn poll(mut self, poll: bool) -> Self {
-        self.is_polling = poll;
+    /// How long a thread that reads looks for more bytes before it sleeps: it takes a processor meanwhile, and is not late for
+    /// want of a wake-up. [`Duration::MAX`]: it never sleeps. Default: not at all.
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// Answers HTTP requests for `/metrics` at this address, such as `127.0.0.1:9464`: whoever reaches it can read them, and
+    /// nothing else. Default: nowhere.
+    pub fn metrics(mut self, address: &str) -> Self {
+        self.metrics = Some(address.into());
         self
     }
 
@@ -135,6 +144,7 @@ pub struct Server {
     shared: Arc<Shared>,
     tcp: Option<SocketAddr>,
     udp: Option<SocketAddr>,
+    http: Option<SocketAddr>,
     stage: watch::Sender<Stage>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -183,6 +193,22 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn add(counter: &AtomicU64, more: u64) {
         counter.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(super) fn stats(&self) -> NetStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NetStats {
+            connections: self.open.load(Ordering::Relaxed),
+            accepted: get(&self.accepted),
+            refused: get(&self.refused),
+            closed: self.closed.each_ref().map(get),
+            bytes: get(&self.bytes),
+            bad_bodies: get(&self.bad_bodies),
+            datagrams: get(&self.datagrams),
+            bad_datagrams: get(&self.bad_datagrams),
+            unauthorized_datagrams: get(&self.unauthorized_datagrams),
+            datagrams_lost: get(&self.datagrams_lost),
+        }
     }
 }
 
@@ -277,7 +303,8 @@ impl Server {
             window: 1024,
             acks: Policy::Immediate,
             threads: (processors / 2).clamp(1, 4),
-            is_polling: false,
+            poll: Duration::ZERO,
+            metrics: None,
         }
     }
 
@@ -288,6 +315,9 @@ impl Server {
             options.tcp.as_deref().map(|address| listen("tcp", address, has_token, TcpListener::bind)).transpose()?;
         let udp =
             options.udp.as_deref().map(|address| listen("udp", address, has_token, UdpSocket::bind)).transpose()?;
+        // Those who reach the metrics can only read them.
+        let metrics =
+            options.metrics.as_deref().map(|address| listen("http", address, true, TcpListener::bind)).transpose()?;
         let engine = Arc::new(engine);
         let shared = Arc::new(Shared {
             options,
@@ -307,6 +337,7 @@ impl Server {
             shared: shared.clone(),
             tcp: None,
             udp: None,
+            http: None,
             stage,
             threads: Vec::new(),
         };
@@ -323,8 +354,14 @@ impl Server {
                     tcp::read(connections, &engine, &shared, watched)
                 })?;
             }
-            let watched = watched.clone();
+            let (shared, watched) = (shared.clone(), watched.clone());
             server.spawn("conduit-accept", move || tcp::accept(listener, &readers, &shared, watched))?;
+        }
+        if let Some(listener) = metrics {
+            listener.set_nonblocking(true).map_err(|source| Error::System { what: "set up a socket", source })?;
+            server.http = listener.local_addr().ok();
+            let (engine, shared, watched) = (engine.clone(), shared.clone(), watched.clone());
+            server.spawn("conduit-http", move || http::serve(listener, engine, shared, watched))?;
         }
         if let Some(socket) = udp {
             server.udp = socket.local_addr().ok();
@@ -350,6 +387,11 @@ impl Server {
         self.udp
     }
 
+    /// Where metrics are.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
     /// The engine behind it.
     pub fn engine(&self) -> &Engine {
         self.engine.as_ref().expect("it is there until the server is stopped")
@@ -357,20 +399,7 @@ impl Server {
 
     /// What it has done so far.
     pub fn stats(&self) -> NetStats {
-        let counts = &self.shared.counts;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        NetStats {
-            connections: counts.open.load(Ordering::Relaxed),
-            accepted: get(&counts.accepted),
-            refused: get(&counts.refused),
-            closed: counts.closed.each_ref().map(get),
-            bytes: get(&counts.bytes),
-            bad_bodies: get(&counts.bad_bodies),
-            datagrams: get(&counts.datagrams),
-            bad_datagrams: get(&counts.bad_datagrams),
-            unauthorized_datagrams: get(&counts.unauthorized_datagrams),
-            datagrams_lost: get(&counts.datagrams_lost),
-        }
+        self.shared.counts.stats()
     }
 
     /// Stops: nothing more is read, what was taken goes through the [engine](Engine::stop), clients get their last answers, and
@@ -435,7 +464,8 @@ pub(super) async fn reached(stage: &mut watch::Receiver<Stage>, end: Stage) {
 
 /// Runs `future` on this thread.
 pub(super) fn run(what: &str, future: impl Future<Output = std::io::Result<()>>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // One turn for tasks, one look at the sockets: few tasks are ready at a time, and each does much.
+    let runtime = tokio::runtime::Builder::new_current_thread().event_interval(1).enable_all().build();
     if let Err(error) = runtime.and_then(|runtime| runtime.block_on(future)) {
         tracing::error!(%error, "cannot {what}");
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -78,8 +78,12 @@ pub(super) fn read(
     shared: &Arc<Shared>,
     stage: watch::Receiver<Stage>,
 ) {
+    let awake = Arc::new(Awake::default());
     let reading = async {
         let mut tasks = JoinSet::new();
+        if !shared.options.poll.is_zero() {
+            tokio::spawn(awake.clone().keep(shared.options.poll));
+        }
         loop {
             let connection = tokio::select! {
                 connection = connections.recv() => connection,
@@ -87,9 +91,10 @@ pub(super) fn read(
             };
             let Some((stream, peer)) = connection else { break };
             let (engine, shared, stage) = (engine.clone(), shared.clone(), stage.clone());
+            let awake = awake.clone();
             tasks.spawn(async move {
                 let reason = match TcpStream::from_std(stream) {
-                    Ok(stream) => Connection::new(stream, peer, engine, shared.clone()).run(stage).await,
+                    Ok(stream) => Connection::new(stream, peer, engine, shared.clone(), awake).run(stage).await,
                     Err(_) => CloseReason::Cut,
                 };
                 Counts::add(&shared.counts.closed[reason as usize], 1);
@@ -103,11 +108,38 @@ pub(super) fn read(
     run("read connections", reading);
 }
 
+/// Has a thread look for bytes for a while instead of sleeping: as long as a task of its has something to do, it does.
+#[derive(Default)]
+struct Awake {
+    /// When a byte came last, in nanoseconds. Written and read by tasks of one thread.
+    last_byte: AtomicU64,
+    again: Notify,
+}
+
+impl Awake {
+    async fn keep(self: Arc<Self>, poll: Duration) {
+        let poll = u64::try_from(poll.as_nanos()).unwrap_or(u64::MAX);
+        loop {
+            if now().saturating_sub(self.last_byte.load(Ordering::Relaxed)) < poll {
+                tokio::task::yield_now().await;
+            } else {
+                self.again.notified().await;
+            }
+        }
+    }
+
+    fn came(&self, at: u64) {
+        self.last_byte.store(at, Ordering::Relaxed);
+        self.again.notify_one();
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     engine: Arc<Engine>,
     shared: Arc<Shared>,
+    awake: Arc<Awake>,
     session: Session,
     source: Source,
     is_introduced: bool,
@@ -130,7 +162,7 @@ struct Connection {
 type Going = Result<(), CloseReason>;
 
 impl Connection {
-    fn new(stream: TcpStream, peer: SocketAddr, engine: Arc<Engine>, shared: Arc<Shared>) -> Self {
+    fn new(stream: TcpStream, peer: SocketAddr, engine: Arc<Engine>, shared: Arc<Shared>, awake: Arc<Awake>) -> Self {
         let news = Arc::new(Notify::new());
         let source = engine.source(Origin::Tcp(peer)).open();
         Connection {
@@ -140,6 +172,7 @@ impl Connection {
             peer,
             engine,
             shared,
+            awake,
             source,
             is_introduced: false,
             is_held: false,
@@ -172,9 +205,6 @@ impl Connection {
             let sent = self.send();
             if let Err(reason) = going.and(sent) {
                 break reason;
-            }
-            if self.shared.options.is_polling {
-                tokio::task::yield_now().await;
             }
         };
         if ended == CloseReason::Stopped {
@@ -241,6 +271,7 @@ impl Connection {
         };
         Counts::add(&self.shared.counts.bytes, read as u64);
         self.last_byte = now();
+        self.awake.came(self.last_byte);
         if batch.buffer().len() < self.need {
             self.keep(had, batch);
             return Ok(());

@@ -35,7 +35,8 @@ pub struct EngineOptions {
     handlers: Vec<(Pattern, Arc<dyn Handler>)>,
     workers: usize,
     cpus: Vec<usize>,
-    is_polling: bool,
+    confined: Vec<usize>,
+    poll: Duration,
     retries: Retries,
     thresholds: Thresholds,
     targets: [Duration; 3],
@@ -83,7 +84,8 @@ impl EngineOptions {
             handlers: Vec::new(),
             workers: 2,
             cpus: Vec::new(),
-            is_polling: false,
+            confined: Vec::new(),
+            poll: Duration::ZERO,
             retries: Retries::default(),
             thresholds: Thresholds::default(),
             targets: [Duration::from_micros(100), Duration::from_millis(1), Duration::from_millis(10)],
@@ -128,10 +130,17 @@ impl EngineOptions {
         self
     }
 
-    /// Whether the workers look for events all the time instead of sleeping: each takes a processor of its own, and is never
-    /// late for want of a wake-up. Default: no.
-    pub fn poll(mut self, poll: bool) -> Self {
-        self.is_polling = poll;
+    /// Which processors workers run on that have none of their [own](EngineOptions::pin), such as those of a NUMA node. Default:
+    /// any.
+    pub fn confine(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.confined = cpus.into_iter().collect();
+        self
+    }
+
+    /// How long a worker looks for events before it sleeps: it takes a processor meanwhile, and is not late for want of a
+    /// wake-up. [`Duration::MAX`]: it never sleeps. Default: not at all.
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
         self
     }
 
@@ -263,7 +272,7 @@ impl EngineOptions {
             let (counts, stop) = (shared.log_counts.clone(), engine.stop_stores.clone());
             let committer =
                 Committer { queue: from_log, log, counts, stop, credit: self.credit, shared: shared.clone() };
-            let thread = spawn("conduit-log", None, move || committer.run())?;
+            let thread = spawn("conduit-log", self.confined.clone(), move || committer.run())?;
             let mut dispatch = shared.dispatch();
             dispatch.log.iter_mut().for_each(|log| log.thread = Some(thread.thread().clone()));
             threads.stores.push(thread);
@@ -274,7 +283,7 @@ impl EngineOptions {
             let is_full = Arc::new(AtomicBool::new(false));
             let keeper =
                 Keeper { queue: from_letters, store, is_full: is_full.clone(), counts, stop, shared: shared.clone() };
-            let thread = spawn("conduit-letters", None, move || keeper.run())?;
+            let thread = spawn("conduit-letters", self.confined.clone(), move || keeper.run())?;
             letters = Some(LetterQueue { queue: to_letters, is_full, thread: thread.thread().clone() });
             threads.stores.push(thread);
         }
@@ -301,12 +310,13 @@ impl EngineOptions {
                 letters: letters.clone(),
                 counts: counts[number].clone(),
                 retries: self.retries,
-                is_polling: self.is_polling,
+                poll: u64::try_from(self.poll.as_nanos()).unwrap_or(u64::MAX),
                 stop: stop.clone(),
                 waiting: BinaryHeap::new(),
                 shared: shared.clone(),
             };
-            spawn(&format!("conduit-work-{number}"), self.cpus.get(number).copied(), move || worker.run())
+            let cpus = self.cpus.get(number).map_or_else(|| self.confined.clone(), |&cpu| vec![cpu]);
+            spawn(&format!("conduit-work-{number}"), cpus, move || worker.run())
         };
         let mut workers = Workers::default();
         if self.workers == 1 {
@@ -335,7 +345,7 @@ impl EngineOptions {
                 }
                 let (own, stop) = (shared.clone(), engine.stop_handers.clone());
                 let hander = Hander { lanes: lower, hands, handing: handing.clone(), stop, shared: own };
-                let thread = spawn("conduit-hand", None, move || hander.run())?;
+                let thread = spawn("conduit-hand", self.confined.clone(), move || hander.run())?;
                 let _ = handing.thread.set(thread.thread().clone());
                 workers.lower = Some(thread.thread().clone());
                 // Joined before the workers that it hands to.
@@ -407,13 +417,13 @@ fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn spawn(name: &str, cpu: Option<usize>, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+fn spawn(name: &str, allowed: Vec<usize>, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let run = move || {
-        if let Some(cpu) = cpu {
+        if !allowed.is_empty() {
             let mut cpus = CpuSet::new();
-            cpus.set(cpu);
+            allowed.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU).for_each(|&cpu| cpus.set(cpu));
             if let Err(error) = sched_setaffinity(None, &cpus) {
-                tracing::warn!(cpu, %error, "a worker could not be pinned");
+                tracing::warn!(?allowed, %error, "a worker could not be pinned");
             }
         }
         run();

@@ -14,7 +14,7 @@ use crate::topic::{Error, MAX_TOPIC, Pattern, Publisher, Schema};
 pub struct TopicLimits {
     /// How many there are at most. Default 1,024.
     pub max: u32,
-    /// How many of the last messages each keeps. Default 1,024.
+    /// How many of the last messages each keeps. Default 256.
     pub depth: u32,
     /// How long a message is at first; one that is longer has the topic made anew with more room. Default 256 bytes.
     pub max_len: usize,
@@ -24,7 +24,7 @@ pub struct TopicLimits {
 
 impl Default for TopicLimits {
     fn default() -> Self {
-        TopicLimits { max: 1024, depth: 1024, max_len: 256, allow: vec![Pattern::new("**")] }
+        TopicLimits { max: 1024, depth: 256, max_len: 256, allow: vec![Pattern::new("**")] }
     }
 }
 

@@ -79,7 +79,8 @@ pub(super) struct Worker {
     pub(super) letters: Option<LetterQueue>,
     pub(super) counts: Arc<WorkerCounts>,
     pub(super) retries: Retries,
-    pub(super) is_polling: bool,
+    /// How long it looks for events before it sleeps, in nanoseconds.
+    pub(super) poll: u64,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) waiting: BinaryHeap<Reverse<Waiting>>,
     pub(super) shared: Arc<Shared>,
@@ -113,6 +114,7 @@ impl Ord for Waiting {
 impl Worker {
     pub(super) fn run(mut self) {
         let mut items = Vec::with_capacity(self.feed.limit());
+        let mut idle_since = None;
         loop {
             // Read before the lanes are: what was pushed before it was set is seen then.
             let is_last = self.stop.load(Ordering::Acquire);
@@ -121,14 +123,18 @@ impl Worker {
             if !items.is_empty() {
                 self.process(&mut items);
                 self.shared.relieve_if_pressed();
+                idle_since = None;
                 continue;
             }
             if is_last {
                 return;
             }
             self.shared.relieve_if_pressed();
+            if self.poll > 0 && now() - *idle_since.get_or_insert_with(now) < self.poll {
+                std::hint::spin_loop();
+                continue;
+            }
             match next {
-                _ if self.is_polling => std::hint::spin_loop(),
                 Some(due) => std::thread::park_timeout(Duration::from_nanos(due.saturating_sub(now()))),
                 None => std::thread::park(),
             }

@@ -49,7 +49,6 @@ pub struct Config {
     pub workers: Workers,
     /// The only part that is taken over without a restart.
     pub backpressure: Thresholds,
-    pub dedup: Dedup,
     pub durable: Durable,
     pub dead_letters: DeadLetters,
     pub metrics: Metrics,
@@ -68,7 +67,6 @@ impl Default for Config {
             numa: Numa::default(),
             workers: Workers::default(),
             backpressure: Thresholds::default(),
-            dedup: Dedup::default(),
             durable: Durable::default(),
             dead_letters: DeadLetters::default(),
             metrics: Metrics::default(),
@@ -131,7 +129,7 @@ pub struct Acks {
 
 impl Default for Acks {
     fn default() -> Self {
-        Acks { policy: AckPolicy::Batch, events: 32, age: Duration::from_millis(5) }
+        Acks { policy: AckPolicy::Immediate, events: 32, age: Duration::from_millis(5) }
     }
 }
 
@@ -159,7 +157,7 @@ pub struct Topics {
     pub max: u32,
     /// How many events each keeps.
     pub depth: u32,
-    /// Bytes of the largest event on a topic.
+    /// How long an event of a topic is at first: a longer one has the topic made anew.
     pub max_len: usize,
     /// Those that events may be for.
     pub allow: Vec<Pattern>,
@@ -167,7 +165,7 @@ pub struct Topics {
 
 impl Default for Topics {
     fn default() -> Self {
-        Topics { max: 1024, depth: 64, max_len: 4096, allow: vec![Pattern::new("**")] }
+        Topics { max: 1024, depth: 256, max_len: 256, allow: vec![Pattern::new("**")] }
     }
 }
 
@@ -225,7 +223,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Workers { count: 1, cpu_affinity: Vec::new(), poll: None, retries: Retries::default() }
+        Workers { count: 2, cpu_affinity: Vec::new(), poll: None, retries: Retries::default() }
     }
 }
 
@@ -242,20 +240,7 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Retries { attempts: 3, backoff: Duration::from_millis(10), max_backoff: Duration::from_secs(1) }
-    }
-}
-
-/// Which events are known to have come before.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Dedup {
-    /// How many producers are remembered.
-    pub producers: u32,
-}
-
-impl Default for Dedup {
-    fn default() -> Self {
-        Dedup { producers: 1024 }
+        Retries { attempts: 4, backoff: Duration::from_millis(10), max_backoff: Duration::from_secs(1) }
     }
 }
 

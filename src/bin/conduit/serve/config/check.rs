@@ -130,15 +130,6 @@ impl Checks<'_> {
     fn workers(&mut self, machine: &Machine) {
         let (workers, numa) = (&self.loaded.config.workers, &self.loaded.config.numa);
         let cpus = &workers.cpu_affinity;
-        let missing: Vec<_> = cpus.iter().filter(|cpu| !machine.cpus.contains(cpu)).collect();
-        if !missing.is_empty() {
-            let reason = format!(
-                "there is no CPU {} for this process; there are {}",
-                listed(missing),
-                listed(spans(&machine.cpus))
-            );
-            self.wrong("workers.cpu_affinity", reason);
-        }
         if !cpus.is_empty() && cpus.len() != workers.count {
             let (key, other) = self.blamed("workers.count", "workers.cpu_affinity");
             let said = self.said(other);
@@ -191,21 +182,6 @@ fn overlap(one: IpAddr, other: IpAddr) -> bool {
     one == other || one.is_unspecified() || other.is_unspecified()
 }
 
-/// Numbers that follow each other, as `first-last`.
-fn spans(numbers: &[usize]) -> Vec<String> {
-    let mut spans: Vec<(usize, usize)> = Vec::new();
-    for &number in numbers {
-        match spans.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => spans.push((number, number)),
-        }
-    }
-    spans
-        .iter()
-        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +191,6 @@ mod tests {
         assert_eq!(ranges("0\n"), Some(vec![0]));
         assert_eq!(ranges("0-1,4\n"), Some(vec![0, 1, 4]));
         assert_eq!(ranges(""), None);
-        assert_eq!(spans(&[0, 1, 2, 5]), ["0-2", "5"]);
         assert!(Machine::this().nodes.contains(&0) && !Machine::this().cpus.is_empty());
     }
 }

@@ -81,8 +81,9 @@ const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 /// Or what there can be at all.
 const HALF_TIB: usize = GIB.saturating_mul(512);
-/// Places of a queue. What of it there can be is for the engine to say.
-const PLACES: PowerOfTwo = PowerOfTwo(16..=MIB);
+/// Places of a lane, at most as many as the engine has.
+const REALTIME: PowerOfTwo = PowerOfTwo(16..=16_384);
+const LOWER: PowerOfTwo = PowerOfTwo(16..=65_536);
 
 keys! {
     "domain" => domain, Domain;
@@ -107,17 +108,17 @@ keys! {
     "topics.max_len" => topics.max_len, Size(1..=conduit::frame::MAX_LEN);
     "topics.allow" => topics.allow, Patterns;
     "queues.realtime.type" => queues.realtime.kind, word();
-    "queues.realtime.capacity" => queues.realtime.capacity, PLACES;
+    "queues.realtime.capacity" => queues.realtime.capacity, REALTIME;
     "queues.realtime.target" => queues.realtime.target, Time(US..=HOUR);
     "queues.transactional.type" => queues.transactional.kind, word();
-    "queues.transactional.capacity" => queues.transactional.capacity, PLACES;
+    "queues.transactional.capacity" => queues.transactional.capacity, LOWER;
     "queues.transactional.target" => queues.transactional.target, Time(US..=HOUR);
     "queues.batch.type" => queues.batch.kind, word();
-    "queues.batch.capacity" => queues.batch.capacity, PLACES;
+    "queues.batch.capacity" => queues.batch.capacity, LOWER;
     "queues.batch.target" => queues.batch.target, Time(US..=HOUR);
     "numa.enabled" => numa.enabled, Truth;
     "numa.node" => numa.node, Whole(0..=1023);
-    "workers.count" => workers.count, Whole(1..=1024);
+    "workers.count" => workers.count, Whole(1..=64);
     "workers.cpu_affinity" => workers.cpu_affinity, Wholes;
     "workers.poll" => workers.poll, Optional(Time(US..=SECOND));
     "workers.retries.attempts" => workers.retries.attempts, Whole(1..=1000);
@@ -127,7 +128,6 @@ keys! {
     "backpressure.drain_threshold" => backpressure.draining, Fraction;
     "backpressure.drop_threshold" => backpressure.dropping, Fraction;
     "backpressure.emergency_threshold" => backpressure.emergency, Fraction;
-    "dedup.producers" => dedup.producers, Whole(1..=1_048_576);
     "durable.dir" => durable.dir, Optional(Directory);
     "durable.sync" => durable.sync, word();
     "durable.interval" => durable.interval, Time(MS..=HOUR);
