@@ -72,15 +72,13 @@ impl Series {
         let lock = lock(directory, stem)?.ok_or_else(|| Error::DirectoryInUse { path: directory.into() })?;
         let mut found = Found::default();
         let files = files(directory, stem)?;
-        let next =
-            files.last().map_or(Ok(1), |(number, _)| number.checked_add(1).ok_or_else(|| no_number(directory)))?;
-        let last = files.len().saturating_sub(1);
-        for (at, (_, path)) in files.into_iter().enumerate() {
+        let last = files.last().map_or(0, |(number, _)| *number).max(last_number(&lock));
+        let next = last.checked_add(1).ok_or_else(|| no_number(directory))?;
+        for (number, path) in files {
             // The end of the last one may be there only in part: a loss of power leaves what it likes.
-            let is_whole = at < last && is_ended(&path).map_err(|source| Error::read(&path, source))?;
-            match is_whole || take_over(&path, &mut found)? {
-                true => found.files.push_back(Kept::of(path)?),
-                false => continue,
+            let is_whole = number < last && is_ended(&path).map_err(|source| Error::read(&path, source))?;
+            if is_whole || take_over(&path, &mut found)? {
+                found.files.push_back(Kept::of(path)?);
             }
         }
         Ok((Series { directory: directory.into(), stem, next, lock }, found))
