@@ -292,3 +292,6 @@ impl<S: Storage> Part<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

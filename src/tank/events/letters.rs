@@ -281,3 +281,6 @@ impl fmt::Debug for DeadLetterStore {
         f.debug_struct("DeadLetterStore").field("directory", &self.directory()).field("counts", &self.counts).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

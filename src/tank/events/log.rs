@@ -368,3 +368,6 @@ impl fmt::Debug for EventLog {
         f.debug_struct("EventLog").field("directory", &self.directory()).field("counts", &self.counts()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

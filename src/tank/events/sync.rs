@@ -91,3 +91,42 @@ fn next((work, changed): &(Mutex<Work>, Condvar)) -> Option<SyncFile> {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(40);
+
+    #[test]
+    fn what_was_written_is_synced_once_and_a_failure_is_told_once() {
+        let syncer = Syncer::start(Duration::from_millis(1)).unwrap();
+        let (done, synced) = channel();
+        let good: SyncFile = Arc::new(move || done.send(()).map_err(io::Error::other));
+        syncer.written(&good);
+        synced.recv_timeout(PATIENCE).unwrap();
+        assert!(syncer.take_failure().is_none());
+        drop(synced);
+        syncer.written(&good);
+        let start = Instant::now();
+        while syncer.take_failure().is_none() {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::yield_now();
+        }
+        assert!(syncer.take_failure().is_none());
+    }
+
+    #[test]
+    fn what_is_not_due_does_not_hold_up_the_end() {
+        let (done, synced) = channel();
+        let file: SyncFile = Arc::new(move || done.send(()).map_err(io::Error::other));
+        for interval in [Duration::from_secs(3600), Duration::MAX] {
+            let syncer = Syncer::start(interval).unwrap();
+            syncer.written(&file);
+            drop(syncer);
+            assert!(synced.try_recv().is_err(), "it was not due");
+        }
+    }
+}
