@@ -13,8 +13,11 @@ pub enum Command {
     #[cfg(not(feature = "tank"))]
     /// Look at recordings (built without the feature `tank`)
     Tank(Anything),
+    #[cfg(not(feature = "tank"))]
+    /// Look at events that could not be processed (built without the feature `tank`)
+    Dlq(Anything),
     #[cfg(not(feature = "net"))]
-    /// Check the configuration of the daemon (built without the feature `net`)
+    /// Take events over TCP and UDP (built without the feature `net`)
     Serve(Anything),
 }
 
@@ -32,6 +35,8 @@ pub fn run(command: &Command) -> Result {
         Command::Play(Anything { .. }) => ("play", "tank"),
         #[cfg(not(feature = "tank"))]
         Command::Tank(Anything { .. }) => ("tank", "tank"),
+        #[cfg(not(feature = "tank"))]
+        Command::Dlq(Anything { .. }) => ("dlq", "tank"),
         #[cfg(not(feature = "net"))]
         Command::Serve(Anything { .. }) => ("serve", "net"),
     };
