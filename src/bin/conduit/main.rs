@@ -25,7 +25,7 @@ mod events;
 mod follow;
 mod hz;
 mod info;
-#[cfg(feature = "tank")]
+#[cfg(any(feature = "tank", feature = "net"))]
 mod keys;
 mod nodes;
 #[cfg(not(all(feature = "tank", feature = "net")))]

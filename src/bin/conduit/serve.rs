@@ -1,7 +1,7 @@
-//! `conduit serve`: the daemon's configuration.
+//! `conduit serve`: the daemon.
 
 mod config;
-#[allow(dead_code)] // Used by the daemon.
+mod daemon;
 mod notify;
 
 use std::io::Read;
@@ -13,23 +13,31 @@ use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, harmless, harmless_lines, note, print_json};
 use config::{Loaded, MAX_FILE, Machine, Secret, Server};
 
-/// Check the configuration of the daemon, and show what comes of it
+/// Take events over TCP and UDP, and publish each on its topic
 ///
-/// Prints every value and where it comes from: the environment (CONDUIT__SERVER__TCP_PORT=9000), the file, or the default.
+/// Everything has a default; values come from the environment (CONDUIT__SERVER__TCP_PORT=9000), else from the file. SIGHUP has the
+/// thresholds read again. SIGINT and SIGTERM end it: what was accepted is processed before, for as long as drain_timeout says.
 #[derive(clap::Args)]
 pub struct Args {
     /// The configuration file, in YAML [default: none; there is a default for everything]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only read the configuration and print it
-    #[arg(long, required = true)]
+    /// Only read the configuration, and print every value and where it comes from
+    #[arg(long)]
     check: bool,
+    /// What is told on standard error: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: tracing_subscriber::filter::LevelFilter,
 }
 
 pub fn run(args: &Args, context: &Context) -> Result {
-    debug_assert!(args.check, "clap asks for it");
     let loaded = load(args.config.as_deref(), context)?;
-    token(&loaded.config.server)?;
+    let token = token(&loaded.config.server)?;
+    if !args.check {
+        let log = tracing_subscriber::fmt().with_max_level(args.log).with_target(false).with_ansi(false);
+        log.with_writer(std::io::stderr).init();
+        return daemon::serve(loaded, token.as_ref(), context, || load(args.config.as_deref(), context));
+    }
     if context.json {
         print_json(&loaded.to_json())?;
     } else {

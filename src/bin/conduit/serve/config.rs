@@ -135,7 +135,6 @@ impl Default for Acks {
 
 impl Acks {
     /// As connections have it.
-    #[allow(dead_code)] // Asked by the daemon.
     pub fn policy(&self) -> ack::Policy {
         match self.policy {
             AckPolicy::Immediate => ack::Policy::Immediate,
@@ -254,8 +253,10 @@ pub struct Durable {
     pub interval: Duration,
     /// Bytes of a file before the next is begun.
     pub split_size: usize,
-    /// How many files there are at most: the oldest is removed for another. `None`: all are kept.
-    pub keep: Option<u32>,
+    /// Bytes of all files: the oldest are removed for more. `None`: all are kept.
+    pub max_size: Option<usize>,
+    /// The oldest are removed after so long. `None`: all are kept.
+    pub max_age: Option<Duration>,
 }
 
 impl Default for Durable {
@@ -265,7 +266,8 @@ impl Default for Durable {
             sync: Sync::Group,
             interval: Duration::from_millis(100),
             split_size: 256 << 20,
-            keep: None,
+            max_size: None,
+            max_age: None,
         }
     }
 }
@@ -321,7 +323,6 @@ impl Secret {
     }
 
     /// The text.
-    #[allow(dead_code)] // Asked by the daemon.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -396,7 +397,6 @@ impl Loaded {
 
 impl Config {
     /// The keys that `new` has other values for and that a running daemon does not take over.
-    #[allow(dead_code)] // Asked by the daemon when it is told to reload.
     pub fn restart_needed(&self, new: &Config) -> Vec<&'static str> {
         KEYS.iter().filter(|key| !key.is_reloaded && !(key.is_same)(self, new)).map(|key| key.path).collect()
     }

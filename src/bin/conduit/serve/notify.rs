@@ -32,12 +32,6 @@ impl Supervisor {
         self.tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
-    /// This is what it is doing.
-    pub fn says(&mut self, status: &str) {
-        let status = one_line(status);
-        self.tell(&[NotifyState::Status(&status)]);
-    }
-
     /// It reads its configuration again. It [is ready](Supervisor::is_ready) after that.
     pub fn is_reloading(&mut self) {
         // systemd tells by the time which request this is for; with an older one it does no harm.
@@ -98,7 +92,6 @@ mod tests {
         let mut supervisor = Supervisor::new();
         supervisor.is_ready("serving\non 9000");
         supervisor.is_reloading();
-        supervisor.says("drains");
         supervisor.is_alive();
         supervisor.is_stopping(Duration::from_secs(30));
         assert_eq!(supervisor.alive_every(), Some(Duration::from_secs(5)));
@@ -139,7 +132,7 @@ mod tests {
         assert_eq!(told(), "READY=1\nSTATUS=serving on 9000\n");
         let reloading = told();
         assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
-        assert_eq!([told(), told()], ["STATUS=drains\n", "WATCHDOG=1\n"]);
+        assert_eq!(told(), "WATCHDOG=1\n");
         assert_eq!(told(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=30000000\n");
     }
 

@@ -26,6 +26,13 @@ impl Machine {
         let nodes = std::fs::read_to_string(Path::new("/sys/devices/system/node/online"));
         Machine { cpus, nodes: nodes.ok().and_then(|text| ranges(&text)).unwrap_or_else(|| vec![0]) }
     }
+
+    /// The CPUs of a node; none if the kernel does not tell.
+    pub fn cpus_of(node: u32) -> Vec<usize> {
+        let list = std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist"));
+        let cpus = list.ok().and_then(|text| ranges(&text)).unwrap_or_default();
+        cpus.into_iter().map(|cpu| cpu as usize).collect()
+    }
 }
 
 /// Reads `0-1,4`, as the kernel writes it.
@@ -130,7 +137,7 @@ impl Checks<'_> {
     fn workers(&mut self, machine: &Machine) {
         let (workers, numa) = (&self.loaded.config.workers, &self.loaded.config.numa);
         let cpus = &workers.cpu_affinity;
-        if !cpus.is_empty() && cpus.len() != workers.count {
+        if cpus.len() > workers.count {
             let (key, other) = self.blamed("workers.count", "workers.cpu_affinity");
             let said = self.said(other);
             let reason = format!(

@@ -132,7 +132,8 @@ keys! {
     "durable.sync" => durable.sync, word();
     "durable.interval" => durable.interval, Time(MS..=HOUR);
     "durable.split_size" => durable.split_size, Size(64 * KIB..=HALF_TIB);
-    "durable.keep" => durable.keep, Optional(Whole(1..=1_000_000));
+    "durable.max_size" => durable.max_size, Optional(Size(64 * KIB..=HALF_TIB));
+    "durable.max_age" => durable.max_age, Optional(Time(SECOND..=YEARS));
     "dead_letters.dir" => dead_letters.dir, Optional(Directory);
     "dead_letters.max_size" => dead_letters.max_size, Size(64 * KIB..=HALF_TIB);
     "dead_letters.max_age" => dead_letters.max_age, Optional(Time(SECOND..=YEARS));

@@ -75,7 +75,7 @@ fn without_a_file_everything_is_as_by_default_and_only_for_this_machine() {
     let loaded = Loaded::new(None, [], &Machine { cpus: vec![0], nodes: vec![0] }).expect("the defaults are right");
     assert_eq!(loaded, Loaded::default());
     assert!(loaded.config.server.bind.is_loopback() && loaded.config.metrics.bind.is_loopback());
-    assert_eq!(loaded.config.acks.policy(), ack::Policy::default());
+    assert_eq!(loaded.config.acks.policy(), ack::Policy::Immediate);
     assert!(loaded.config.backpressure.are_sound());
     for empty in ["", "# nothing\n", "server:\nqueues:\n  batch:\n", "{}"] {
         assert_eq!(load(empty).map(|loaded| loaded.config), Ok(Config::default()), "{empty}");
@@ -116,7 +116,7 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
         ("acks: {age: }", "c.yaml:1:11: acks.age: expected a time from 1us to 1h with its unit, found nothing"),
         (
             "queues:\n  realtime:\n    capacity: 1000\n",
-            "c.yaml:3:15: queues.realtime.capacity: expected a power of two from 16 to 1048576, found `1000`",
+            "c.yaml:3:15: queues.realtime.capacity: expected a power of two from 16 to 16384, found `1000`",
         ),
         ("queues: {batch: {type: mpcs}}", "c.yaml:1:24: queues.batch.type: expected spsc or mpsc, found \"mpcs\""),
         ("numa:\n  enabled: yes", "c.yaml:2:12: numa.enabled: expected true or false, found \"yes\""),
@@ -134,7 +134,7 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
         ),
         ("domain: a/b", "c.yaml:1:9: domain: expected up to 32 of A-Z, a-z, 0-9, _ and -, found \"a/b\""),
         ("workers: 4", "c.yaml:1:10: workers: expected count, cpu_affinity, poll, retries below it, found `4`"),
-        ("dedup:\n- producers: 1", "c.yaml:2:3: dedup: expected producers below it, found a list"),
+        ("numa:\n- node: 1", "c.yaml:2:3: numa: expected enabled, node below it, found a list"),
         // Values that do not go together.
         (
             "queues:\n  realtime:\n    type: mpsc\n",
@@ -178,12 +178,8 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
             "c.yaml:1:39: server.token_file: there is a server.token (c.yaml:1:17), too: remove one",
         ),
         (
-            "workers: {count: 2, cpu_affinity: [0, 7]}",
-            "c.yaml:1:35: workers.cpu_affinity: there is no CPU 7 for this process; there are 0-3",
-        ),
-        (
-            "workers: {count: 3, cpu_affinity: [0, 1]}",
-            "c.yaml:1:35: workers.cpu_affinity: workers.cpu_affinity has 2 CPUs for a workers.count of 3 (workers.count: c.yaml:1:18)",
+            "workers: {count: 1, cpu_affinity: [0, 1]}",
+            "c.yaml:1:35: workers.cpu_affinity: workers.cpu_affinity has 2 CPUs for a workers.count of 1 (workers.count: c.yaml:1:18)",
         ),
         ("numa: {enabled: true, node: 1}", "c.yaml:1:29: numa.node: there is no node 1; there are 0"),
         (
@@ -383,7 +379,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("topics.allow", "[\"a/**\", \"null\", \"*\"]"),
     ("queues.realtime.capacity", "16"),
     ("queues.realtime.target", "1h"),
-    ("queues.transactional.capacity", "1048576"),
+    ("queues.transactional.capacity", "1024"),
     ("queues.transactional.target", "999us"),
     ("queues.batch.capacity", "32"),
     ("queues.batch.target", "61s"),
@@ -399,12 +395,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("backpressure.drain_threshold", "0.7"),
     ("backpressure.drop_threshold", "0.91"),
     ("backpressure.emergency_threshold", "1"),
-    ("dedup.producers", "9"),
     ("durable.dir", "/var/lib/conduit"),
     ("durable.sync", "none"),
     ("durable.interval", "7ms"),
     ("durable.split_size", "1GiB"),
-    ("durable.keep", "3"),
+    ("durable.max_size", "1GiB"),
+    ("durable.max_age", "24h"),
     ("dead_letters.dir", "\"true\""),
     ("dead_letters.max_size", "65537"),
     ("dead_letters.max_age", "off"),
@@ -462,7 +458,7 @@ proptest! {
         let told = load_with("", &variables);
         prop_assert_eq!(told.map(|told| told.config), Ok(loaded.config.clone()));
         // And a running daemon says which of it has to wait for the next start.
-        let unchanged = ["numa.node", "workers.count"];
+        let unchanged = ["numa.node"];
         let waits: Vec<_> = some.iter().map(|(path, _)| *path)
             .filter(|path| !path.starts_with("backpressure.") && !unchanged.contains(path)).collect();
         prop_assert_eq!(Config::default().restart_needed(&loaded.config), waits);
