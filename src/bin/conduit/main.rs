@@ -17,6 +17,8 @@ mod clean;
 mod completions;
 mod demo;
 mod describe;
+#[cfg(feature = "tank")]
+mod dlq;
 mod doctor;
 mod echo;
 mod events;
@@ -90,6 +92,8 @@ enum Command {
     Play(play::Args),
     #[cfg(feature = "tank")]
     Tank(tank::Args),
+    #[cfg(feature = "tank")]
+    Dlq(dlq::Args),
     #[cfg(not(feature = "tank"))]
     #[command(flatten)]
     Off(off::Command),
@@ -145,6 +149,8 @@ fn main() -> ExitCode {
         Command::Play(args) => play::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Tank(args) => tank::run(&args, &context),
+        #[cfg(feature = "tank")]
+        Command::Dlq(args) => dlq::run(&args, &context),
         #[cfg(not(feature = "tank"))]
         Command::Off(command) => off::run(&command),
         Command::Clean(args) => clean::run(&args, &context),

@@ -10,6 +10,8 @@ pub enum Command {
     Play(Anything),
     /// Look at recordings (built without the feature `tank`)
     Tank(Anything),
+    /// Look at events that could not be processed (built without the feature `tank`)
+    Dlq(Anything),
 }
 
 #[derive(clap::Args)]
@@ -23,6 +25,7 @@ pub fn run(command: &Command) -> Result {
         Command::Record(arguments) => ("record", arguments),
         Command::Play(arguments) => ("play", arguments),
         Command::Tank(arguments) => ("tank", arguments),
+        Command::Dlq(arguments) => ("dlq", arguments),
     };
     Err(Failure::Usage(format!(
         "`conduit {name}` takes the feature `tank`: build with `--features cli,tank` or `full`"
