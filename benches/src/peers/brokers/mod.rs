@@ -44,8 +44,16 @@ pub struct Job {
 pub enum Ask {
     Nothing,
     Taken,
-    /// That it is kept, in whatever way the server does it.
+    /// That it is kept, as the server does it, and Conduit best.
     Durable,
+    /// The same, but that Conduit syncs each second.
+    Kept,
+}
+
+impl Ask {
+    pub fn keeps(self) -> bool {
+        matches!(self, Ask::Durable | Ask::Kept)
+    }
 }
 
 pub trait Broker {
@@ -74,7 +82,7 @@ pub trait Client {
     /// How many events a block has.
     fn block(&self) -> usize;
 
-    /// Waits for answers to events, which come in the order of the events; returns to how many more.
+    /// Waits for answers to events, about in the order of the events; returns to how many more.
     fn answered(&mut self) -> usize;
 
     /// Waits until the server says that it has taken all there was before.

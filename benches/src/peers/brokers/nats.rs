@@ -1,6 +1,6 @@
 //! NATS: core without a subscriber, which answers nothing but a ping; JetStream, which answers each event.
 
-use super::{Ask, Block, Broker, Client, Job, Program, Wire, line, payload, shown};
+use super::{Block, Broker, Client, Job, Program, Wire, line, payload, shown};
 
 pub struct Nats;
 
@@ -10,9 +10,9 @@ impl Broker for Nats {
     type Client = Connection;
 
     fn start(job: &Job) -> Result<Option<Program>, String> {
-        let stream = match job.ask {
-            Ask::Durable => format!("jetstream {{ store_dir: \"{}\" }}\n", job.directory.display()),
-            _ => String::new(),
+        let stream = match job.ask.keeps() {
+            true => format!("jetstream {{ store_dir: \"{}\" }}\n", job.directory.display()),
+            false => String::new(),
         };
         let configuration = |port| format!("listen: 127.0.0.1:{port}\n{stream}");
         let arguments = |path: &std::path::Path| vec!["-c".into(), path.display().to_string()];
@@ -22,7 +22,7 @@ impl Broker for Nats {
     fn connect(port: u16, job: &Job) -> Connection {
         let mut wire = Wire::connect(port);
         wire.send(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
-        let reply = if job.ask == Ask::Durable {
+        let reply = if job.ask.keeps() {
             make_stream(&mut wire, job.topic);
             format!(" {INBOX}.ack")
         } else {

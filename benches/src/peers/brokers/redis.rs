@@ -1,6 +1,6 @@
 //! Redis: a stream of about the length that a topic has, to which events are added. Each is answered.
 
-use super::{Ask, Block, Broker, Client, Job, Program, Wire, line, payload, shown};
+use super::{Block, Broker, Client, Job, Program, Wire, line, payload, shown};
 
 pub struct Redis;
 
@@ -8,7 +8,7 @@ impl Broker for Redis {
     type Client = Connection;
 
     fn start(job: &Job) -> Result<Option<Program>, String> {
-        let log = if job.ask == Ask::Durable { "yes" } else { "no" };
+        let log = if job.ask.keeps() { "yes" } else { "no" };
         let directory = job.directory.display();
         // The file is not rewritten in the middle of a measurement.
         let configuration = |port| {

@@ -1,6 +1,7 @@
 //! Events over the network, beside servers that take them too: how many, how soon they are answered, and what each costs.
 
 mod datagrams;
+mod disk;
 mod handler;
 
 use super::{Context, Limit::*, Outcome, Row, Unit::*};
@@ -17,13 +18,15 @@ const JETSTREAM: &str = "nats jetstream";
 const REDIS: &str = "redis";
 const MOSQUITTO: &str = "mosquitto";
 const CONDUIT: &str = "conduit";
+/// As the others keep events: what is answered outlives the process, and a loss of power after a second.
+const RELAXED: &str = "conduit, synced each second";
 
 const STREAM: &str = "one connection that is never answered but at the end; redis with a window of 512. What is sent was made \
                       before; all may use both cores";
 const ACKED: &str =
     "one connection, each event answered, at most 64 on their way; p50 and p99 from the write to the answer";
-const DURABLE: &str = "one connection, each event answered when it is kept, at most 512 on their way. Conduit answers when it is \
-                       on the disk; redis syncs each second, JetStream every two minutes";
+const DURABLE: &str = "one connection, each event answered when it is kept, at most 512 on their way. Conduit alone answers when \
+                       it is on the disk; redis syncs each second, JetStream every two minutes";
 
 pub fn rows() -> Vec<Row> {
     let mut rows = vec![
@@ -51,8 +54,12 @@ pub fn rows() -> Vec<Row> {
         answered("ingest 64 B, durable, window 512", DURABLE)
             .cell(JETSTREAM, |context| window::<Nats>(context, 64, Ask::Durable, 512))
             .cell(REDIS, |context| window::<Redis>(context, 64, Ask::Durable, 512))
+            .cell(disk::WHO, disk::run)
             .cell(CONDUIT, |context| window::<Conduit>(context, 64, Ask::Durable, 512))
-            .target(CONDUIT, "rate", &[JETSTREAM], AtLeast(1.5)),
+            .cell(RELAXED, |context| window::<Conduit>(context, 64, Ask::Kept, 512))
+            .target(CONDUIT, "rate", &[JETSTREAM], AtLeast(1.5))
+            .target(CONDUIT, "rate", &[disk::WHO], AtLeast(0.9))
+            .target(RELAXED, "rate", &[JETSTREAM], AtLeast(1.5)),
     ];
     rows.extend([handler::row(), datagrams::row()]);
     rows
