@@ -68,7 +68,7 @@ impl Broker for Conduit {
         let header = Header::decode(one.first_chunk().expect("a header")).expect("a header");
         let block = Block::new(|_| one[..len].to_vec());
         let wanted = if job.ask.keeps() { Status::Durable } else { Status::Accepted };
-        Connection { wire, block, header, wanted, posted: 0 }
+        Connection { wire, block, header, wanted, posted: 0, again: 0 }
     }
 }
 
@@ -130,6 +130,7 @@ pub struct Connection {
     header: Header,
     wanted: Status,
     posted: u64,
+    again: u64,
 }
 
 impl Connection {
@@ -165,7 +166,10 @@ impl Client for Connection {
             self.wire.until(&mut heard, understand, |heard| heard.events > 0 || !heard.again.is_empty());
             if !heard.again.is_empty() {
                 std::thread::sleep(Duration::from_millis(heard.after.into()));
-                heard.again.into_iter().for_each(|sequences| self.send(sequences));
+                for sequences in heard.again {
+                    self.again += sequences.end() - sequences.start() + 1;
+                    self.send(sequences);
+                }
             }
             if heard.events > 0 {
                 return heard.events;
@@ -176,5 +180,9 @@ impl Client for Connection {
     fn settle(&mut self) {
         self.wire.send(&Header::new(Kind::Ping).encode());
         self.wire.until(&mut Heard::default(), understand, |heard| heard.pongs == 1);
+    }
+
+    fn sent_again(&self) -> u64 {
+        self.again
     }
 }

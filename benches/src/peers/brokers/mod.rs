@@ -87,6 +87,11 @@ pub trait Client {
 
     /// Waits until the server says that it has taken all there was before.
     fn settle(&mut self);
+
+    /// How many events had to be sent again, as the server had no room for them then.
+    fn sent_again(&self) -> u64 {
+        0
+    }
 }
 
 /// Which of the stage's values is what.
