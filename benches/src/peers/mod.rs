@@ -3,6 +3,7 @@
 //! Everything is generic and static, because a virtual call costs about as much as a fast publish.
 
 pub mod bare;
+pub mod brokers;
 pub mod conduit;
 pub mod iceoryx2;
 pub mod ringfire;

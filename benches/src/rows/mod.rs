@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod fanout;
+pub mod ingest;
 pub mod kernel;
 pub mod latency;
 pub mod limits;
@@ -143,6 +144,7 @@ pub fn all() -> Vec<Row> {
         wake::rows(),
         opening::rows(),
         recording::rows(),
+        ingest::rows(),
         command::rows(),
     ]
     .into_iter()

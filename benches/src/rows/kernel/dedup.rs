@@ -109,7 +109,7 @@ fn conduit(context: &Context) -> Outcome {
         |number| assert_eq!(black_box(keys.insert(key(LIVE + number))), Insertion::New),
         || {
             inserted.set(inserted.get() + BLOCK);
-            if inserted.get() % (LIVE / 2) == 0 {
+            if inserted.get().is_multiple_of(LIVE / 2) {
                 ager.advance();
             }
         },
