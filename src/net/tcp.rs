@@ -164,7 +164,8 @@ type Going = Result<(), CloseReason>;
 impl Connection {
     fn new(stream: TcpStream, peer: SocketAddr, engine: Arc<Engine>, shared: Arc<Shared>, awake: Arc<Awake>) -> Self {
         let news = Arc::new(Notify::new());
-        let source = engine.source(Origin::Tcp(peer)).open();
+        let told = news.clone();
+        let source = engine.source(Origin::Tcp(peer)).notify(move || told.notify_one()).open();
         Connection {
             session: Session::new(shared.options.max_frame),
             answers: Answers::new(shared.options.acks),
@@ -188,7 +189,7 @@ impl Connection {
     async fn run(mut self, mut stage: watch::Receiver<Stage>) -> CloseReason {
         let mut timer = Box::pin(sleep_until(Instant::now()));
         let ended = loop {
-            let wants_more = !self.is_held && self.answers.backlog() < BACKLOG;
+            let wants_more = !self.is_held && self.answers.backlog() < BACKLOG && !self.source.is_ahead();
             let has_more = !self.answers.unsent().is_empty();
             self.set(timer.as_mut());
             let going = tokio::select! {
@@ -203,6 +204,7 @@ impl Connection {
                 _ = timer.as_mut() => self.look_at_the_clock(),
             };
             let sent = self.send();
+            self.source.wake();
             if let Err(reason) = going.and(sent) {
                 break reason;
             }
@@ -353,7 +355,7 @@ impl Connection {
         if !self.is_introduced && self.shared.options.token.is_some() {
             return Err(self.forbid());
         }
-        let progress = self.source.dispatch(batch, self.answers.ranges(now()));
+        let progress = self.source.hand_in(batch, self.answers.ranges(now()));
         self.hold(progress);
         Ok(())
     }
@@ -372,7 +374,7 @@ impl Connection {
             held.push(self.news.clone());
             drop(held);
             // Room that came before it was in the list was told to others.
-            self.is_held = self.source.resume(self.answers.ranges(now())) == Progress::Held;
+            self.is_held = self.source.go_on(self.answers.ranges(now())) == Progress::Held;
         }
     }
 
@@ -380,7 +382,7 @@ impl Connection {
     fn resume(&mut self) -> Going {
         self.source.take_answers(self.answers.ranges(now()));
         if self.is_held {
-            let progress = self.source.resume(self.answers.ranges(now()));
+            let progress = self.source.go_on(self.answers.ranges(now()));
             self.hold(progress);
         }
         Ok(())

@@ -230,6 +230,7 @@ impl Handle {
     pub(super) fn new(batch: Batch, source: Arc<SourceInfo>, read_at: u64, received: u64, memory: Arc<Memory>) -> Self {
         let charged = batch.memory();
         memory.used.fetch_add(charged, Ordering::Relaxed);
+        source.charge(charged);
         let references = AtomicU32::new(1);
         let shared = Box::new(Shared { references, batch, source, read_at, received, memory, charged });
         Handle { shared: NonNull::from(Box::leak(shared)) }
@@ -397,6 +398,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.memory.used.fetch_sub(self.charged, Ordering::Relaxed);
+        self.source.discharge(self.charged);
         self.memory.recycle(std::mem::take(&mut self.batch));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Thread;
 use std::time::Duration;
 
 use super::batch::Item;
@@ -27,7 +26,6 @@ pub(super) enum Entry {
 #[derive(Debug)]
 pub(super) struct LogQueue {
     pub(super) queue: spsc::Producer<'static, Entry, LOG>,
-    pub(super) thread: Option<Thread>,
 }
 
 impl LogQueue {
@@ -42,10 +40,6 @@ impl LogQueue {
     pub(super) fn push(&mut self, entry: Entry) {
         let pushed = self.queue.push(entry);
         debug_assert!(pushed.is_ok(), "nobody else pushes, and there was room");
-    }
-
-    pub(super) fn wake(&self) {
-        self.thread.iter().for_each(Thread::unpark);
     }
 }
 

@@ -3,8 +3,8 @@
 //! A role and not a thread: whoever has events takes the lock and plays it for a batch. So an event changes threads once, on its
 //! way to a worker, and still each lane has one producer at a time.
 
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
 use super::batch::{Handle, Item};
@@ -39,15 +39,26 @@ pub(super) struct Dispatch {
     pub(super) counts: DispatchCounts,
     pub(super) states: [State; 3],
     pub(super) credit: u32,
-    pub(super) workers: Workers,
     pub(super) is_closed: bool,
 }
 
-/// Whom to wake when there is something in a lane.
+/// Whom to wake when there is something for them: known once all have been started, before there are sources.
 #[derive(Debug, Default)]
-pub(super) struct Workers {
-    pub(super) realtime: Option<Thread>,
-    pub(super) lower: Option<Thread>,
+pub(super) struct Sleepers {
+    pub(super) realtime: OnceLock<Thread>,
+    pub(super) lower: OnceLock<Thread>,
+    pub(super) log: OnceLock<Thread>,
+}
+
+impl Sleepers {
+    pub(super) fn wake(&self, touched: &Touched) {
+        let of = |thread: &OnceLock<Thread>, is_touched| {
+            thread.get().into_iter().filter(move |_| is_touched).for_each(Thread::unpark)
+        };
+        of(&self.realtime, touched.lanes[Lane::Realtime as usize]);
+        of(&self.lower, touched.lanes[Lane::Transactional as usize] || touched.lanes[Lane::Batch as usize]);
+        of(&self.log, touched.log);
+    }
 }
 
 /// How far the dispatcher got with a batch.
@@ -104,7 +115,9 @@ enum Pressure {
 }
 
 impl Dispatch {
-    /// Takes the events of a batch from where it is held; `false` if some have to wait.
+    /// Takes the events of a batch from where it is held; `false` if some have to wait. Wakes the realtime lane's worker, and
+    /// leaves it to the caller to wake the others.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a source, borrowed one by one")]
     pub(super) fn take(
         &mut self,
         shared: &Shared,
@@ -112,6 +125,7 @@ impl Dispatch {
         handles: &[Option<Handle>; 4],
         held: &mut Held,
         gives_up: bool,
+        touched: &mut Touched,
         answers: &mut Vec<Range>,
     ) -> bool {
         let [Some(main), parts @ ..] = handles else { return true };
@@ -125,7 +139,6 @@ impl Dispatch {
         });
         let pressure = if self.is_closed { Pressure::Full } else { shared.pressure() };
         let numbered = info.producer != [0; 16];
-        let mut touched = Touched::default();
         let (mut done, mut looked_again) = (true, None);
         while let Some(entry) = batch.entries().get(held.next) {
             let lane = Lane::of(entry.priority);
@@ -151,7 +164,7 @@ impl Dispatch {
                                 Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 }
                             } else {
                                 let item = item(topic);
-                                self.admit(entry.priority, item, pressure, wants_log, info, sequence, &mut touched)
+                                self.admit(entry.priority, item, pressure, wants_log, info, sequence, touched)
                             }
                         }
                     }
@@ -164,7 +177,7 @@ impl Dispatch {
                     entry,
                     &mut item,
                     batch.read_at,
-                    &mut touched,
+                    touched,
                 ),
                 Seen::Duplicate => Verdict::Duplicate,
             };
@@ -213,7 +226,9 @@ impl Dispatch {
             }
         }
         drop((whole, parts));
-        self.wake(&touched);
+        if std::mem::take(&mut touched.lanes[Lane::Realtime as usize]) {
+            shared.sleepers.realtime.get().into_iter().for_each(Thread::unpark);
+        }
         self.look_at_states(shared);
         done
     }
@@ -337,18 +352,6 @@ impl Dispatch {
         }
     }
 
-    fn wake(&self, touched: &Touched) {
-        if touched.lanes[Lane::Realtime as usize] {
-            self.workers.realtime.iter().for_each(Thread::unpark);
-        }
-        if touched.lanes[Lane::Transactional as usize] || touched.lanes[Lane::Batch as usize] {
-            self.workers.lower.iter().for_each(Thread::unpark);
-        }
-        if let (true, Some(log)) = (touched.log, &self.log) {
-            log.wake();
-        }
-    }
-
     /// Looks how full the lanes are, and tells of a state that changed.
     pub(super) fn look_at_states(&mut self, shared: &Shared) {
         let states = Lane::ALL.map(|lane| self.lanes.look(lane));
@@ -375,10 +378,16 @@ fn retry_after(state: State) -> u32 {
 }
 
 /// What got something to do.
-#[derive(Default)]
-struct Touched {
+#[derive(Debug, Default)]
+pub(super) struct Touched {
     lanes: [bool; 3],
     log: bool,
+}
+
+impl Touched {
+    pub(super) fn is_any(&self) -> bool {
+        self.log || self.lanes.contains(&true)
+    }
 }
 
 impl Shared {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::committer::{Committer, LogQueue};
-use super::dispatch::{Dispatch, Workers};
+use super::dispatch::Dispatch;
 use super::handler::Handler;
 use super::keeper::{Keeper, LetterQueue};
 use super::lanes::{LOWER, REALTIME, Storage};
@@ -234,14 +234,14 @@ impl EngineOptions {
                 topics: TopicIndex::new(topics.clone()),
                 taken,
                 logged,
-                log: self.log.is_some().then_some(LogQueue { queue: to_log, thread: None }),
+                log: self.log.is_some().then_some(LogQueue { queue: to_log }),
                 letters: None,
                 counts: DispatchCounts::default(),
                 states: [State::Running; 3],
                 credit: self.credit,
-                workers: Workers::default(),
                 is_closed: false,
             }),
+            sleepers: Default::default(),
             memory: Arc::default(),
             memory_limit: self.memory,
             topics,
@@ -273,8 +273,7 @@ impl EngineOptions {
             let committer =
                 Committer { queue: from_log, log, counts, stop, credit: self.credit, shared: shared.clone() };
             let thread = spawn("conduit-log", self.confined.clone(), move || committer.run())?;
-            let mut dispatch = shared.dispatch();
-            dispatch.log.iter_mut().for_each(|log| log.thread = Some(thread.thread().clone()));
+            let _ = shared.sleepers.log.set(thread.thread().clone());
             threads.stores.push(thread);
         }
         let mut letters = None;
@@ -318,20 +317,20 @@ impl EngineOptions {
             let cpus = self.cpus.get(number).map_or_else(|| self.confined.clone(), |&cpu| vec![cpu]);
             spawn(&format!("conduit-work-{number}"), cpus, move || worker.run())
         };
-        let mut workers = Workers::default();
+        let of = &shared.sleepers;
         if self.workers == 1 {
             let thread = worker(0, Feed::All(Box::new(drain)))?;
-            workers.realtime = Some(thread.thread().clone());
-            workers.lower = Some(thread.thread().clone());
+            let _ = of.realtime.set(thread.thread().clone());
+            let _ = of.lower.set(thread.thread().clone());
             threads.workers.push(thread);
         } else {
             let (realtime, lower) = drain.into_parts();
             let thread = worker(0, Feed::Realtime(realtime))?;
-            workers.realtime = Some(thread.thread().clone());
+            let _ = of.realtime.set(thread.thread().clone());
             threads.workers.push(thread);
             if self.workers == 2 {
                 let thread = worker(1, Feed::Lower(lower))?;
-                workers.lower = Some(thread.thread().clone());
+                let _ = of.lower.set(thread.thread().clone());
                 threads.workers.push(thread);
             } else {
                 let handing = Arc::new(Handing::default());
@@ -347,13 +346,12 @@ impl EngineOptions {
                 let hander = Hander { lanes: lower, hands, handing: handing.clone(), stop, shared: own };
                 let thread = spawn("conduit-hand", self.confined.clone(), move || hander.run())?;
                 let _ = handing.thread.set(thread.thread().clone());
-                workers.lower = Some(thread.thread().clone());
+                let _ = of.lower.set(thread.thread().clone());
                 // Joined before the workers that it hands to.
                 threads.handers.push(thread);
                 threads.workers.append(&mut handed);
             }
         }
-        shared.dispatch().workers = workers;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::batch::{Batch, Handle, Memory, split_sparse};
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, Sleepers};
 use super::lanes::Storage;
 use super::source::SourceInfo;
 use super::stats::{StoreCounts, WorkerCounts};
@@ -19,6 +19,7 @@ use crate::std::futex::{now, real_now};
 pub(super) struct Shared {
     // Before `storage`, which has its queues: it is dropped first.
     pub(super) dispatch: Mutex<Dispatch>,
+    pub(super) sleepers: Sleepers,
     pub(super) memory: Arc<Memory>,
     pub(super) memory_limit: usize,
     pub(super) topics: Arc<Topics>,

@@ -1,11 +1,12 @@
 //! Where events come from: who hands them in, and learns what became of them.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Engine;
 use super::batch::{Batch, Handle};
-use super::dispatch::Held;
+use super::dispatch::{Held, Touched};
 use super::event::Origin;
 use super::shared::Shared;
 use crate::ack::Range;
@@ -22,6 +23,8 @@ pub struct Source {
     engine: Arc<Shared>,
     info: Arc<SourceInfo>,
     held: Option<Waiting>,
+    /// Who is to be woken for the events that were put into lanes.
+    touched: Touched,
 }
 
 /// Events that were handed in and not all taken.
@@ -52,8 +55,12 @@ pub(super) struct SourceInfo {
     pub(super) producer: ProducerId,
     pub(super) when_full: WhenFull,
     answers: Mutex<Vec<Range>>,
-    /// Called after an answer was added where there was none.
+    /// Called after an answer was added where there was none, and after the source has become no more
+    /// [ahead](Source::is_ahead).
     notify: Box<dyn Fn() + Send + Sync>,
+    /// Bytes that its events in the engine keep. Added to by the source, taken from by whoever frees a batch; who brings it
+    /// below [`SourceInfo::AHEAD`] notifies.
+    under_way: AtomicUsize,
 }
 
 impl fmt::Debug for SourceInfo {
@@ -87,6 +94,23 @@ pub enum Progress {
 }
 
 impl SourceInfo {
+    /// How many bytes of events a stream has under way before it is not read on: more are no faster, as they fall out of the
+    /// processor's caches before they are processed.
+    const AHEAD: usize = 2 << 20;
+
+    /// Its events keep so many bytes more.
+    pub(super) fn charge(&self, bytes: usize) {
+        self.under_way.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes are free again.
+    pub(super) fn discharge(&self, bytes: usize) {
+        let before = self.under_way.fetch_sub(bytes, Ordering::Relaxed);
+        if before >= Self::AHEAD && before - bytes < Self::AHEAD {
+            (self.notify)();
+        }
+    }
+
     /// Adds an answer, by any thread.
     pub(super) fn answer(&self, range: Range) {
         let mut answers = self.answers();
@@ -134,6 +158,7 @@ impl Engine {
             when_full: WhenFull::Hold,
             answers: Mutex::default(),
             notify: Box::new(|| {}),
+            under_way: AtomicUsize::new(0),
         };
         SourceOptions { engine: self.shared.clone(), info }
     }
@@ -160,7 +185,7 @@ impl SourceOptions {
 
     /// Makes the source.
     pub fn open(self) -> Source {
-        Source { engine: self.engine, info: Arc::new(self.info), held: None }
+        Source { engine: self.engine, info: Arc::new(self.info), held: None, touched: Touched::default() }
     }
 }
 
@@ -177,6 +202,21 @@ impl Source {
     ///
     /// What was handed in before is [held](Progress::Held).
     pub fn dispatch(&mut self, batch: &mut Batch, answers: &mut Vec<Range>) -> Progress {
+        let progress = self.hand_in(batch, answers);
+        self.wake();
+        progress
+    }
+
+    /// Goes on with what is held.
+    pub fn resume(&mut self, answers: &mut Vec<Range>) -> Progress {
+        let progress = self.go_on(answers);
+        self.wake();
+        progress
+    }
+
+    /// [`dispatch`](Source::dispatch) that wakes the worker of the realtime lane, but leaves the others to
+    /// [`wake`](Source::wake), so that answers are on their way before another thread wants the processor.
+    pub(crate) fn hand_in(&mut self, batch: &mut Batch, answers: &mut Vec<Range>) -> Progress {
         assert!(self.held.is_none(), "resume comes before more events");
         if batch.is_empty() {
             return Progress::Done;
@@ -184,16 +224,18 @@ impl Source {
         let (read_at, received) = (now(), real_now());
         let handles = self.engine.share(batch, &self.info, read_at, received);
         self.held = Some(Waiting { handles, held: Held::default(), since: read_at, progress: read_at });
-        self.resume(answers)
+        self.go_on(answers)
     }
 
-    /// Goes on with what is held.
-    pub fn resume(&mut self, answers: &mut Vec<Range>) -> Progress {
+    /// [`resume`](Source::resume), as [`hand_in`](Source::hand_in).
+    pub(crate) fn go_on(&mut self, answers: &mut Vec<Range>) -> Progress {
         let Some(waiting) = &mut self.held else { return Progress::Done };
         let gives_up = waiting.gives_up(now());
         let before = waiting.held.next();
         let mut dispatch = self.engine.dispatch();
-        let done = dispatch.take(&self.engine, &self.info, &waiting.handles, &mut waiting.held, gives_up, answers);
+        let touched = &mut self.touched;
+        let done =
+            dispatch.take(&self.engine, &self.info, &waiting.handles, &mut waiting.held, gives_up, touched, answers);
         drop(dispatch);
         if !done {
             if waiting.held.next() > before {
@@ -203,6 +245,20 @@ impl Source {
         }
         self.held = None;
         Progress::Done
+    }
+
+    /// Wakes those who have something to do.
+    pub(crate) fn wake(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        if touched.is_any() {
+            self.engine.sleepers.wake(&touched);
+        }
+    }
+
+    /// Whether so many bytes of its events are under way that no more should be read. Its `notify` is called when that is over.
+    #[cfg(feature = "net")]
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.info.under_way.load(Ordering::Relaxed) >= SourceInfo::AHEAD
     }
 
     /// How long a source is held before what is not urgent gives way, in nanoseconds.
@@ -229,5 +285,11 @@ impl Source {
     /// Who makes the events.
     pub fn producer(&self) -> &ProducerId {
         &self.info.producer
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.wake();
     }
 }
