@@ -22,6 +22,11 @@
     doc = "| recordings | `tank` | whoever wants to know what happened | [`tank`]: [`tank::Recorder`], [`tank::Player`] |"
 )]
 #![cfg_attr(not(feature = "tank"), doc = "| recordings | `tank` | whoever wants to know what happened | `tank` |")]
+#![cfg_attr(
+    feature = "net",
+    doc = "| events over a network | `net` | producers on other machines | [`net`]: [`net::Client`], [`net::UdpSender`] |"
+)]
+#![cfg_attr(not(feature = "net"), doc = "| events over a network | `net` | producers on other machines | `net` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
 //!
 //! The kernel's types live in a `static`, in a leaked box, or behind a reference that outlives the threads that use them (as in
@@ -82,6 +87,8 @@ compile_error!(
 );
 
 mod core;
+#[cfg(all(feature = "net", target_os = "linux"))]
+pub mod net;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 #[cfg(all(feature = "tank", target_os = "linux"))]

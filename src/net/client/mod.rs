@@ -1,0 +1,3 @@
+//! Sending events.
+
+pub mod outbox;
