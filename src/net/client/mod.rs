@@ -1,3 +1,16 @@
 //! Sending events.
 
+mod asynchronous;
+mod blocking;
+mod error;
+mod exchange;
+mod options;
 pub mod outbox;
+mod replies;
+mod report;
+
+pub use asynchronous::{AsyncClient, Receipt};
+pub use blocking::Client;
+pub use error::ClientError;
+pub use options::{ClientOptions, Reconnect};
+pub use report::Report;
