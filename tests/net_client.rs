@@ -71,7 +71,8 @@ fn each_event_is_taken_once_though_connections_break_at_any_byte() {
         let server = Server::start(unfriendly(true, noise.next() >> 1));
         let proxy = Proxy::start(server.addr, noise.next(), 100..30_000);
         let told = Told::default();
-        let options = Client::options().acks(acks).on_outcome(told.listen());
+        // Less than what a connection carries, so that answers come through, too.
+        let options = Client::options().acks(acks).window(200).on_outcome(told.listen());
         let report = send_through_breaks(options, proxy.addr, count);
         assert_eq!(server.twice(), Vec::<Vec<u8>>::new());
         assert_eq!(server.taken().len() as u64, count);
@@ -90,7 +91,7 @@ fn each_event_is_taken_once_though_connections_break_at_any_byte() {
 fn a_server_that_does_not_look_for_duplicates_is_found_out() {
     let server = Server::start(unfriendly(false, 3));
     let proxy = Proxy::start(server.addr, 5, 100..10_000);
-    send_through_breaks(Client::options(), proxy.addr, 5000);
+    send_through_breaks(Client::options().window(64), proxy.addr, 2000);
     assert!(!server.twice().is_empty());
 }
 
@@ -115,7 +116,8 @@ fn without_acks_what_a_broken_connection_swallowed_is_counted() {
     let report = send_through_breaks(Client::options().acks(Acks::None), proxy.addr, 5000);
     assert_eq!(report.sent, 5000);
     assert!(report.connections > 1, "nothing broke: {report:?}");
-    assert_eq!(server.taken().len() as u64 + report.counts.unconfirmed, 5000, "{report:?}");
+    // What was still on its way from the last connection when the next one was greeted is counted, too.
+    assert!(server.taken().len() as u64 + report.counts.unconfirmed >= 5000, "{report:?}");
 }
 
 #[test]

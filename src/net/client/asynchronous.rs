@@ -294,9 +294,10 @@ impl Connection {
         shared.lock().exchange.connected();
         let (mut wire, mut written) = (Vec::new(), 0);
         let mut input = vec![0; READ];
+        let mut broken = None;
         loop {
             let mut until = Some(0);
-            for _ in 0..WRITES {
+            for _ in 0..if broken.is_none() { WRITES } else { 0 } {
                 if written == wire.len() {
                     wire.clear();
                     written = 0;
@@ -320,7 +321,11 @@ impl Connection {
                         break;
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) => {
+                        // What it said before it went is still there.
+                        broken = Some(error);
+                        break;
+                    }
                 }
             }
             self.tell();
@@ -331,9 +336,10 @@ impl Connection {
                 ready = stream.ready(interest) => drop(ready?),
                 () = shared.work.notified() => {}
                 () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {}
+                () = std::future::ready(()), if broken.is_some() => {}
             }
             match stream.try_read(&mut input) {
-                Ok(0) => return Err(closed_by_server().into()),
+                Ok(0) => return Err(broken.unwrap_or_else(closed_by_server).into()),
                 Ok(count) => {
                     let mut state = shared.lock();
                     let taken = state.exchange.receive(&input[..count], shared.now(), &mut self.told);
@@ -343,6 +349,7 @@ impl Connection {
                     shared.changed.notify_waiters();
                     taken?;
                 }
+                Err(error) if broken.is_some() => return Err(broken.unwrap_or(error).into()),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -306,9 +306,10 @@ impl Connection {
         shared.lock().exchange.connected();
         let (mut wire, mut written) = (Vec::new(), 0);
         let mut input = vec![0; READ];
+        let mut broken = None;
         loop {
             let mut until = Some(0);
-            for _ in 0..WRITES {
+            for _ in 0..if broken.is_none() { WRITES } else { 0 } {
                 if written == wire.len() {
                     wire.clear();
                     written = 0;
@@ -333,12 +334,16 @@ impl Connection {
                         break;
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) => {
+                        // What it said before it went is still there.
+                        broken = Some(error);
+                        break;
+                    }
                 }
             }
             self.tell();
             let full = written < wire.len();
-            let readable = wait(&shared, Some((stream, full)), until)?;
+            let readable = broken.is_some() || wait(&shared, Some((stream, full)), until)?;
             {
                 let state = shared.lock();
                 if state.closing {
@@ -352,7 +357,7 @@ impl Connection {
                 continue;
             }
             match (&*stream).read(&mut input) {
-                Ok(0) => return Err(closed_by_server().into()),
+                Ok(0) => return Err(broken.unwrap_or_else(closed_by_server).into()),
                 Ok(count) => {
                     let mut state = shared.lock();
                     let taken = state.exchange.receive(&input[..count], shared.now(), &mut self.told);
@@ -361,6 +366,7 @@ impl Connection {
                     drop(state);
                     taken?;
                 }
+                Err(error) if broken.is_some() => return Err(broken.unwrap_or(error).into()),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error.into()),
             }
