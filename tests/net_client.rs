@@ -5,15 +5,15 @@ mod event_server;
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conduit::ack::Status;
 use conduit::frame::Event;
-use conduit::net::outbox::Fault;
-use conduit::net::{Acks, AsyncClient, Client, ClientError, ClientOptions, Fate, Outcome, Reconnect, Retry};
+use conduit::net::outbox::{Fault, Refused};
+use conduit::net::{Acks, AsyncClient, Client, ClientError, ClientOptions, Fate, Outcome, Reconnect, Retry, UdpSender};
 
 use event_server::{Manners, Proxy, Server};
 use support::{Noise, PATIENCE, in_time, rounds};
@@ -317,4 +317,56 @@ fn async_no_receipt_waits_for_ever_when_the_runtime_ends() {
     drop(runtime);
     let outcome = in_time("a receipt", move || support::block_on(receipt));
     assert_eq!(outcome.fate, Fate::Unanswered);
+}
+
+#[test]
+fn datagrams_bring_whole_events_of_a_producer_each() {
+    let server = Server::start(Manners::default());
+    let mut sender = UdpSender::options().producer([9; 16]).first(100).connect(server.addr).unwrap();
+    let mut sent = Vec::new();
+    for number in 0..500u64 {
+        // Of one length at first, as sensors send, and then of many.
+        let payload = vec![number as u8; if number < 250 { 100 } else { number as usize * 7 }];
+        assert_eq!(sender.send(&event("test/udp", &payload)).unwrap(), 100 + number);
+        sent.push(payload);
+        // No more at a time than the other side's socket has room for.
+        if number % 10 == 9 {
+            sender.flush().unwrap();
+            support::eventually("they are there", || server.taken().len() == sent.len());
+        }
+    }
+    let taken = server.taken();
+    assert!(taken.iter().map(|taken| &taken.payload).eq(&sent));
+    assert!(taken.iter().zip(100..).all(|(taken, at)| taken.producer == [9; 16] && taken.sequence == at));
+    let counts = sender.counts();
+    assert_eq!((counts.events, counts.unreachable), (500, 0));
+    assert!(counts.datagrams < 400, "small ones share: {counts:?}");
+    let long = sender.send(&event("t", &[0; 65_507]));
+    assert!(matches!(long, Err(ClientError::Event(Refused::TooLarge { .. }))), "{long:?}");
+}
+
+#[test]
+fn datagrams_may_come_from_nobody_and_in_the_older_frame() {
+    let server = Server::start(Manners::default());
+    for options in [UdpSender::options().anonymous(), UdpSender::options().older()] {
+        let before = server.taken().len();
+        let mut sender = options.connect(server.addr).unwrap();
+        for _ in 0..2 {
+            assert_eq!(sender.send(&event("t", b"the same")).unwrap(), 0);
+        }
+        sender.flush().unwrap();
+        support::eventually("both are there", || server.taken().len() == before + 2);
+    }
+    assert!(server.taken().iter().all(|taken| taken.producer == [0; 16] && taken.sequence == 0));
+}
+
+#[test]
+fn a_sender_of_datagrams_learns_that_nobody_listens() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut sender = UdpSender::options().connect(nobody).unwrap();
+    support::eventually("it is told", || {
+        sender.send(&event("t", b"x")).unwrap();
+        sender.flush().unwrap();
+        sender.counts().unreachable > 0
+    });
 }

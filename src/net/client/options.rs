@@ -204,7 +204,7 @@ impl ClientOptions {
     }
 }
 
-fn found(addresses: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, ClientError> {
+pub(super) fn found(addresses: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, ClientError> {
     let none = || io::Error::new(io::ErrorKind::NotFound, "no address has this name");
     let addresses = addresses.and_then(|found| if found.is_empty() { Err(none()) } else { Ok(found) });
     addresses.map_err(|error| ClientError::Address(Arc::new(error)))
