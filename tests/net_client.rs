@@ -310,10 +310,10 @@ fn async_a_send_that_is_dropped_while_it_waits_sent_nothing() {
 fn async_no_receipt_waits_for_ever_when_the_runtime_ends() {
     let server = Server::start(Manners { throttles: 100, ..Manners::default() });
     let runtime = runtime();
-    let receipt = runtime.block_on(async {
-        let client = AsyncClient::options().connect_async(server.addr).await.unwrap();
-        client.send(&event("t", b"x")).await.unwrap()
-    });
+    let client = runtime.block_on(AsyncClient::options().connect_async(server.addr)).unwrap();
+    let payload = event("t", b"x");
+    let sent = client.send(&payload);
+    let receipt = runtime.block_on(sent).unwrap();
     drop(runtime);
     let outcome = in_time("a receipt", move || support::block_on(receipt));
     assert_eq!(outcome.fate, Fate::Unanswered);

@@ -9,6 +9,7 @@
 //! | `output` | standard output that may be closed at any time, JSON, colours, lines drawn anew in place |
 //! | `events` | sleeping until a signal, a topic, a thread or a descriptor wants attention |
 //! | `follow`, `patterns` | topic arguments, and observing what they stand for |
+//! | `lines` | standard input, line by line |
 //! | `keys` | single keys from a terminal, and signals that ask for something |
 //! | `units`, `stats`, `describe` | quantities, percentiles, what is known about a topic |
 
@@ -25,8 +26,9 @@ mod hz;
 mod info;
 #[cfg(feature = "tank")]
 mod keys;
+mod lines;
 mod nodes;
-#[cfg(not(feature = "tank"))]
+#[cfg(not(all(feature = "tank", feature = "net")))]
 mod off;
 mod outcome;
 mod output;
@@ -36,6 +38,8 @@ mod play;
 mod publish;
 #[cfg(feature = "tank")]
 mod record;
+#[cfg(feature = "net")]
+mod send;
 mod stats;
 #[cfg(feature = "tank")]
 mod tank;
@@ -90,7 +94,9 @@ enum Command {
     Play(play::Args),
     #[cfg(feature = "tank")]
     Tank(tank::Args),
-    #[cfg(not(feature = "tank"))]
+    #[cfg(feature = "net")]
+    Send(send::Args),
+    #[cfg(not(all(feature = "tank", feature = "net")))]
     #[command(flatten)]
     Off(off::Command),
     Clean(clean::Args),
@@ -145,7 +151,9 @@ fn main() -> ExitCode {
         Command::Play(args) => play::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Tank(args) => tank::run(&args, &context),
-        #[cfg(not(feature = "tank"))]
+        #[cfg(feature = "net")]
+        Command::Send(args) => send::run(args, &context),
+        #[cfg(not(all(feature = "tank", feature = "net")))]
         Command::Off(command) => off::run(&command),
         Command::Clean(args) => clean::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),

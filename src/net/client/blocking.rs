@@ -171,6 +171,23 @@ impl Client {
         Ok(self.take(self.shared.lock(), event)?.ok())
     }
 
+    /// [`send`](Client::send) that waits no longer than `timeout`: `None` if there was no room until then.
+    ///
+    /// # Errors
+    ///
+    /// As of [`send`](Client::send).
+    pub fn send_timeout(&mut self, event: &Event<'_>, timeout: Duration) -> Result<Option<u64>, ClientError> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut state = self.shared.lock();
+        loop {
+            match self.take(state, event)? {
+                Ok(sequence) => return Ok(Some(sequence)),
+                Err(_) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => return Ok(None),
+                Err(full) => state = self.shared.wait(full, deadline),
+            }
+        }
+    }
+
     /// The state comes back if there is no room.
     #[allow(clippy::type_complexity)]
     fn take<'a>(

@@ -1,5 +1,7 @@
 //! What becomes of events, and what may go wrong.
 
+use std::fmt;
+
 use crate::ack::Status;
 use crate::frame::EncodeError;
 
@@ -34,6 +36,27 @@ impl Fate {
             Fate::Sent => true,
             Fate::Unanswered => false,
         }
+    }
+}
+
+impl fmt::Display for Fate {
+    /// One or two words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fate::Answered(Status::Accepted) => "accepted",
+            Fate::Answered(Status::Durable) => "durable",
+            Fate::Answered(Status::Duplicate) => "duplicate",
+            Fate::Answered(Status::Throttled) => "throttled",
+            Fate::Answered(Status::Dropped) => "dropped",
+            Fate::Answered(Status::DeadLettered) => "dead-lettered",
+            Fate::Answered(Status::BadFrame) => "bad frame",
+            Fate::Answered(Status::BadTopic) => "bad topic",
+            Fate::Answered(Status::TooLarge) => "too large",
+            Fate::Answered(Status::Unauthorized) => "unauthorized",
+            Fate::Answered(Status::Expired) => "expired",
+            Fate::Sent => "sent",
+            Fate::Unanswered => "unanswered",
+        })
     }
 }
 
