@@ -221,12 +221,16 @@ pub fn run(mut args: Args, context: &Context) -> Result {
     out.flush()?;
     match lost.or(told.lost.take()) {
         Some(failure) => Err(failure),
-        None if told.report.failed() > told.report.unanswered || told.report.counts.unconfirmed > 0 => {
-            Ok(Outcome::Degraded)
-        }
+        None if is_degraded(&told.report) => Ok(Outcome::Degraded),
         None if told.late => Ok(Outcome::TimedOut),
         None => Ok(Outcome::Done),
     }
+}
+
+/// Whether an event was not taken, or may be lost though the server answered.
+fn is_degraded(report: &Report) -> bool {
+    let perhaps = report.counts.unconfirmed + report.counts.collisions;
+    report.failed() > report.unanswered || perhaps > 0
 }
 
 fn line_of(args: &Args, sent: u64, told: &Told) -> String {
@@ -245,6 +249,7 @@ fn line_of(args: &Args, sent: u64, told: &Told) -> String {
         part(*count, &Fate::Answered(*status));
     }
     part(report.unanswered, &"unanswered");
+    part(report.counts.collisions, &"of them lost, as another process sends as this producer");
     part(report.counts.unconfirmed, &"of them lost with a connection, perhaps");
     let mut line = format!("{} to {} at {}: ", units::several(sent, "event", "events"), args.topic, args.to);
     line.push_str(if parts.is_empty() { "nothing to send" } else { "" });
@@ -278,6 +283,7 @@ fn json(args: &Args, sent: u64, last: Option<u64>, told: &Told) -> Value {
         "refused": refused,
         "unanswered": report.unanswered,
         "unconfirmed": report.counts.unconfirmed,
+        "collisions": report.counts.collisions,
         "connections": report.connections,
         "resent": report.counts.resent,
         "datagrams": told.datagrams,

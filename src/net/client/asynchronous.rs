@@ -23,7 +23,8 @@ use super::outbox::{Fate, Outcome};
 use super::report::Report;
 use crate::frame::Event;
 
-/// [`Client`](super::Client) for programs on tokio. Clones share the connection; when the last one is dropped it closes.
+/// [`Client`](super::Client) for programs on tokio. Clones share the connection; when the last one is
+/// dropped it closes at once.
 ///
 /// No future of it loses anything when it is dropped: an event is taken as a whole, at the moment in which
 /// [`send`](AsyncClient::send) returns its receipt, or not at all.

@@ -90,7 +90,9 @@ impl Default for ClientOptions {
 
 impl ClientOptions {
     /// Who sends, across connections and processes. By default a random id, which no other process has. One that is used
-    /// again goes on behind what the server has seen of it; two processes at a time must not have the same.
+    /// again goes on behind what the server has seen of it. Two processes at a time must not have the same, nor may one begin
+    /// before the server has read all that the one before sent, which a [`flush`](Client::flush) makes sure of: what comes of
+    /// it otherwise is counted as [`collisions`](super::outbox::Counts::collisions).
     #[must_use]
     pub fn producer(self, id: ProducerId) -> Self {
         ClientOptions { producer: Some(id), ..self }

@@ -66,6 +66,8 @@ struct Entry {
     start: u64,
     len: u32,
     state: State,
+    /// Whether it was sent more than once, or over more than one connection.
+    again: bool,
     /// How often it was refused.
     refusals: u32,
     /// When it was refused first.
@@ -170,7 +172,14 @@ impl Outbox {
         }
         let start = self.origin + at as u64;
         // No frame reaches 16 MiB.
-        self.entries.push_back(Entry { start, len: len as u32, state: State::Queued, refusals: 0, since: 0 });
+        self.entries.push_back(Entry {
+            start,
+            len: len as u32,
+            state: State::Queued,
+            again: false,
+            refusals: 0,
+            since: 0,
+        });
         Ok(sequence)
     }
 
@@ -179,7 +188,7 @@ impl Outbox {
         (self.greeted, self.welcome) = (false, None);
         for entry in &mut self.entries {
             if let State::InFlight { .. } = entry.state {
-                entry.state = State::Queued;
+                (entry.state, entry.again) = (State::Queued, true);
                 self.counts.resent += 1;
             }
         }
@@ -404,7 +413,7 @@ impl Outbox {
             self.due.pop();
             let entry = sequence.checked_sub(self.base).and_then(|at| self.entries.get_mut(at as usize));
             if let Some(entry) = entry.filter(|entry| entry.state == State::Backoff { until }) {
-                entry.state = State::Queued;
+                (entry.state, entry.again) = (State::Queued, true);
                 self.counts.resent += 1;
                 self.cursor = self.cursor.min(sequence);
             }
@@ -440,7 +449,12 @@ impl Outbox {
                     self.in_flight -= 1;
                 }
             }
-            status => self.settle(at, Fate::Answered(status)),
+            status => {
+                if status == Status::Duplicate && !entry.again && self.settings.first == First::BehindLast {
+                    self.counts.collisions += 1;
+                }
+                self.settle(at, Fate::Answered(status));
+            }
         }
         true
     }

@@ -67,6 +67,9 @@ pub struct Counts {
     pub resent: u64,
     /// Answers to events that were not on their way: never sent, or answered before.
     pub stray_answers: u64,
+    /// Events that were sent once and answered as duplicates: another process has used their numbers, as it has the same
+    /// producer id, and the server has its events instead of these.
+    pub collisions: u64,
     /// How often the server could not read what came.
     pub bad_frames: u64,
     /// With [`Acks::None`](super::Acks::None): events that were written to a connection which broke, and that the server did not have when it

@@ -101,6 +101,22 @@ fn another_process_with_the_same_id_is_found_out() {
 }
 
 #[test]
+fn numbers_that_another_process_has_used_are_counted() {
+    for (first, collisions) in [(First::BehindLast, 1), (First::At(1), 0)] {
+        let mut outbox = welcomed(Settings { first, ..Settings::default() });
+        push_all(&mut outbox, 2);
+        assert_eq!(sent(&mut outbox, 0), [1, 2]);
+        say(&mut outbox, 1, 1, Status::Duplicate, 0);
+        outbox.connected();
+        sent(&mut outbox, 0);
+        outbox.welcome(&welcome(2, 1024)).unwrap();
+        assert_eq!(sent(&mut outbox, 0), [2]);
+        say(&mut outbox, 2, 2, Status::Duplicate, 0);
+        assert_eq!(outbox.counts().collisions, collisions);
+    }
+}
+
+#[test]
 fn what_was_throttled_in_the_middle_is_sent_after_a_reconnect_though_the_server_has_seen_later_ones() {
     let mut outbox = welcomed(Settings::default());
     push_all(&mut outbox, 3);
@@ -515,7 +531,8 @@ proptest! {
             prop_assert!(fate.is_success(), "{}: {:?}", sequence, fate);
             prop_assert!(acks == Acks::Accepted || *fate == Fate::Answered(Status::Durable));
         }
-        prop_assert_eq!(world.outbox.counts().stray_answers, 0);
+        let Counts { stray_answers, collisions, .. } = world.outbox.counts();
+        prop_assert_eq!((stray_answers, collisions), (0, 0));
         prop_assert!(world.outbox.frames.is_empty() && world.outbox.due.is_empty());
     }
 
