@@ -46,7 +46,7 @@ impl Default for Retry {
     }
 }
 
-/// What an [`Outbox`] is like.
+/// What an [`Outbox`](super::Outbox) is like.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Who sends, across connections.
