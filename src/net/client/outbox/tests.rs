@@ -156,6 +156,23 @@ fn no_more_is_on_its_way_than_the_server_allows() {
 }
 
 #[test]
+fn an_answer_to_what_is_not_on_its_way_changes_nothing_and_is_counted() {
+    let mut outbox = welcomed(Settings::default());
+    push(&mut outbox);
+    say(&mut outbox, 1, 1, Status::Accepted, 0);
+    assert_eq!((outcomes(&mut outbox), outbox.counts().stray_answers), (vec![], 1), "not sent yet");
+    assert_eq!(sent(&mut outbox, 0), [1]);
+    say(&mut outbox, 1, 1, Status::Throttled, 0);
+    say(&mut outbox, 1, 1, Status::Accepted, 0);
+    assert_eq!((outcomes(&mut outbox), outbox.counts().stray_answers), (vec![], 2), "refused, and not sent again yet");
+    assert_eq!(sent(&mut outbox, MS), [1]);
+    say(&mut outbox, 0, u64::MAX, Status::Accepted, MS);
+    say(&mut outbox, 1, 1, Status::Dropped, MS);
+    assert_eq!(outcomes(&mut outbox), [(1, Fate::Answered(Status::Accepted))]);
+    assert_eq!((outbox.counts().stray_answers, outbox.in_flight()), (u64::MAX, 0), "all others, and once more");
+}
+
+#[test]
 fn durable_means_durable() {
     let mut outbox = welcomed(Settings { acks: Acks::Durable, ..Settings::default() });
     push_all(&mut outbox, 3);
