@@ -24,7 +24,7 @@
 #![cfg_attr(not(feature = "tank"), doc = "| recordings | `tank` | whoever wants to know what happened | `tank` |")]
 #![cfg_attr(
     feature = "net",
-    doc = "| events over a network | `net` | producers on other machines | [`net`]: [`net::Client`], [`net::UdpSender`] |"
+    doc = "| events over a network | `net` | producers on other machines | [`net`]: [`net::Server`], [`net::Client`] |"
 )]
 #![cfg_attr(not(feature = "net"), doc = "| events over a network | `net` | producers on other machines | `net` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |

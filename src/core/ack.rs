@@ -106,7 +106,7 @@ impl Range {
     }
 
     /// Takes `next` in, if it goes on where this one ends, with the same answer.
-    fn merge(&mut self, next: &Range) -> bool {
+    pub(crate) fn merge(&mut self, next: &Range) -> bool {
         let same = (self.status, self.lane) == (next.status, next.lane) && self.last.checked_add(1) == Some(next.first);
         if same {
             self.last = next.last;

@@ -151,6 +151,11 @@ impl Monitor {
         Monitor { thresholds, state: State::Running }
     }
 
+    /// Where its states begin.
+    pub const fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
     /// The state at the last look.
     pub const fn state(&self) -> State {
         self.state

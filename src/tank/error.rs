@@ -60,6 +60,20 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Another process has the directory.
+    #[error("{} is another process's: stop that, or choose another directory", path.display())]
+    DirectoryInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What is said of a dead letter cannot be read.
+    #[error("{}: letter {id} is none that this version can read", path.display())]
+    Letter {
+        /// The file.
+        path: PathBuf,
+        /// The letter.
+        id: crate::tank::LetterId,
+    },
     /// It does not begin as an MCAP file does.
     #[error("{} is no MCAP file", path.display())]
     NotMcap {

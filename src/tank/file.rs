@@ -294,6 +294,11 @@ impl<S: Storage> FileWriter<S> {
         Ok(())
     }
 
+    /// Leaves the file as it was when `len` bytes were written, without an end.
+    pub(crate) fn give_up(mut self, len: u64) -> io::Result<()> {
+        self.storage.truncate(len)
+    }
+
     /// Ends the file, in one write; returns its length.
     pub(crate) fn finish(&mut self) -> io::Result<u64> {
         let mut bytes = std::mem::take(&mut self.pending);

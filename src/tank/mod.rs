@@ -8,11 +8,14 @@
 //! | read what was recorded, by whomever | [`Recording`] |
 //! | find what killed recorders left, and give it an end | [`leftovers`], [`recover`] |
 //! | know whether a file is all that it should be | [`check`] |
+//! | keep events beyond the end of the process | [`EventLog`] |
+//! | keep what could not be processed, and look at it | [`DeadLetterStore`], [`DeadLetterBox`] |
 //!
 //! The files are MCAP, which other tools read, too. What a recording promises is in `docs/guarantees.md`.
 
 mod check;
 mod error;
+mod events;
 mod file;
 mod format;
 mod loss;
@@ -29,6 +32,7 @@ pub use self::write::{ChannelId, Writer, WriterOptions};
 
 pub use self::check::{Checked, Finding, check};
 pub use self::error::Error;
+pub use self::events::*;
 pub use self::format::Compression;
 pub use self::format::parse::Fault;
 pub use self::loss::{Counts, NoCounts};

@@ -18,13 +18,15 @@ mod clean;
 mod completions;
 mod demo;
 mod describe;
+#[cfg(feature = "tank")]
+mod dlq;
 mod doctor;
 mod echo;
 mod events;
 mod follow;
 mod hz;
 mod info;
-#[cfg(feature = "tank")]
+#[cfg(any(feature = "tank", feature = "net"))]
 mod keys;
 mod lines;
 mod nodes;
@@ -40,6 +42,7 @@ mod publish;
 mod record;
 #[cfg(feature = "net")]
 mod send;
+mod serve;
 mod stats;
 #[cfg(feature = "tank")]
 mod tank;
@@ -96,9 +99,13 @@ enum Command {
     Tank(tank::Args),
     #[cfg(feature = "net")]
     Send(send::Args),
+    #[cfg(feature = "tank")]
+    Dlq(dlq::Args),
     #[cfg(not(all(feature = "tank", feature = "net")))]
     #[command(flatten)]
     Off(off::Command),
+    #[cfg(feature = "net")]
+    Serve(serve::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -153,8 +160,12 @@ fn main() -> ExitCode {
         Command::Tank(args) => tank::run(&args, &context),
         #[cfg(feature = "net")]
         Command::Send(args) => send::run(args, &context),
+        #[cfg(feature = "tank")]
+        Command::Dlq(args) => dlq::run(&args, &context),
         #[cfg(not(all(feature = "tank", feature = "net")))]
         Command::Off(command) => off::run(&command),
+        #[cfg(feature = "net")]
+        Command::Serve(args) => serve::run(&args, &context),
         Command::Clean(args) => clean::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),

@@ -4,18 +4,27 @@ use crate::outcome::{Failure, Result};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    #[cfg(not(feature = "tank"))]
     /// Record topics into MCAP files (built without the feature `tank`)
     #[cfg(not(feature = "tank"))]
     Record(Anything),
+    #[cfg(not(feature = "tank"))]
     /// Publish what was recorded (built without the feature `tank`)
     #[cfg(not(feature = "tank"))]
     Play(Anything),
+    #[cfg(not(feature = "tank"))]
     /// Look at recordings (built without the feature `tank`)
     #[cfg(not(feature = "tank"))]
     Tank(Anything),
     /// Send events to a server (built without the feature `net`)
     #[cfg(not(feature = "net"))]
     Send(Anything),
+    #[cfg(not(feature = "tank"))]
+    /// Look at events that could not be processed (built without the feature `tank`)
+    Dlq(Anything),
+    #[cfg(not(feature = "net"))]
+    /// Take events over TCP and UDP (built without the feature `net`)
+    Serve(Anything),
 }
 
 #[derive(clap::Args)]
@@ -25,17 +34,21 @@ pub struct Anything {
 }
 
 pub fn run(command: &Command) -> Result {
-    let (name, feature, Anything { .. }) = match command {
+    let (name, feature) = match command {
         #[cfg(not(feature = "tank"))]
-        Command::Record(arguments) => ("record", "tank", arguments),
+        Command::Record(Anything { .. }) => ("record", "tank"),
         #[cfg(not(feature = "tank"))]
-        Command::Play(arguments) => ("play", "tank", arguments),
+        Command::Play(Anything { .. }) => ("play", "tank"),
         #[cfg(not(feature = "tank"))]
-        Command::Tank(arguments) => ("tank", "tank", arguments),
+        Command::Tank(Anything { .. }) => ("tank", "tank"),
+        #[cfg(not(feature = "tank"))]
+        Command::Dlq(Anything { .. }) => ("dlq", "tank"),
         #[cfg(not(feature = "net"))]
-        Command::Send(arguments) => ("send", "net", arguments),
+        Command::Send(Anything { .. }) => ("send", "net"),
+        #[cfg(not(feature = "net"))]
+        Command::Serve(Anything { .. }) => ("serve", "net"),
     };
     Err(Failure::Usage(format!(
-        "`conduit {name}` takes the feature `{feature}`: build with `--features cli,{feature}` or `full`"
+        "`conduit {name}` takes the feature `{feature}`: build with `--features cli,{feature}`"
     )))
 }

@@ -17,7 +17,10 @@ pub struct Dispatcher<'a, T, const R: usize, const M: usize, const B: usize> {
 #[derive(Debug)]
 struct Gauge {
     monitor: Monitor,
+    /// How many events may wait: at most as many as there are places.
     capacity: usize,
+    /// Whether so many did at the last close look. Never while the lane is running.
+    is_full: bool,
     /// The smallest depth at which an empty lane would be more than running.
     running_below: usize,
     /// `mpsc::Producer::taken` at the last look, of a lower lane.
@@ -117,10 +120,12 @@ impl<'a, T, const R: usize, const M: usize, const B: usize> Dispatcher<'a, T, R,
             State::Running => Admission::Accept,
             state => state.admit(priority),
         };
-        let counts = &mut self.gauges[lane as usize].counts;
+        let Gauge { counts, is_full, .. } = &mut self.gauges[lane as usize];
+        let is_full = *is_full;
         let reason = match admission {
             Admission::Accept | Admission::AcceptWithLessCredit => {
                 let pushed = match lane {
+                    _ if is_full => Err(event),
                     Lane::Realtime => self.realtime.push(event),
                     Lane::Transactional => self.lower.transactional.push(event),
                     Lane::Batch => self.lower.batch.push(event),
@@ -174,6 +179,7 @@ impl<'a, T, const R: usize, const M: usize, const B: usize> Dispatcher<'a, T, R,
             Lane::Transactional => gauge.taken = self.lower.transactional.taken(),
             Lane::Batch => gauge.taken = self.lower.batch.taken(),
         }
+        gauge.is_full = depth >= gauge.capacity;
         if gauge.monitor.look(depth, gauge.capacity).is_some() {
             gauge.counts.state_changes += 1;
         }
@@ -208,6 +214,19 @@ impl<'a, T, const R: usize, const M: usize, const B: usize> Dispatcher<'a, T, R,
         Ok(())
     }
 
+    /// Sets how many events may wait in a lane, of 1 up to as many as there are places; more or less is taken for the nearest of
+    /// those. Its state is looked at anew, from running on; the counts stay.
+    pub fn set_capacity(&mut self, lane: Lane, events: usize) {
+        let places = match lane {
+            Lane::Realtime => R,
+            Lane::Transactional => M,
+            Lane::Batch => B,
+        };
+        let gauge = &mut self.gauges[lane as usize];
+        let thresholds = gauge.monitor.thresholds();
+        *gauge = Gauge { counts: gauge.counts, ..Gauge::new(events.clamp(1, places), gauge.taken, thresholds) };
+    }
+
     /// Another producer, of the two lower lanes, which may be copied. What it pushes is neither admitted nor counted here.
     pub const fn producer(&self) -> Producer<'a, T, M, B> {
         self.lower
@@ -217,7 +236,8 @@ impl<'a, T, const R: usize, const M: usize, const B: usize> Dispatcher<'a, T, R,
 impl Gauge {
     fn new(capacity: usize, taken: usize, thresholds: Thresholds) -> Self {
         let running_below = (capacity as u128 * u128::from(thresholds.paused)).div_ceil(100) as usize;
-        Gauge { monitor: Monitor::new(thresholds), capacity, running_below, taken, counts: Counts::default() }
+        let (monitor, counts) = (Monitor::new(thresholds), Counts::default());
+        Gauge { monitor, capacity, is_full: false, running_below, taken, counts }
     }
 }
 

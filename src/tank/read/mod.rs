@@ -422,7 +422,7 @@ impl Recording {
         Messages::new(self, query)
     }
 
-    fn blocks(&self) -> Result<&[Block], Error> {
+    pub(super) fn blocks(&self) -> Result<&[Block], Error> {
         if let Some(blocks) = self.blocks.get() {
             return Ok(blocks);
         }
@@ -430,15 +430,15 @@ impl Recording {
         Ok(self.blocks.get_or_init(|| blocks))
     }
 
-    fn limit(&self) -> u64 {
+    pub(super) fn limit(&self) -> u64 {
         self.limit
     }
 
-    fn loader(&self) -> Loader {
+    pub(super) fn loader(&self) -> Loader {
         Loader::new(self.source.clone())
     }
 
-    fn error(&self, stop: Stop) -> Error {
+    pub(super) fn error(&self, stop: Stop) -> Error {
         error(&self.path, stop)
     }
 

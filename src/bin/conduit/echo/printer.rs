@@ -50,7 +50,7 @@ impl Printer {
             Format::Csv => self.csv(message, fields),
             Format::Hex => {
                 self.head(message)?;
-                self.hex(message.bytes)
+                dump(&mut self.out, message.bytes)
             }
             Format::Text => match message.body {
                 Body::Decoded(value) if fields.len() == 1 && !value.is_object() => self.out.line(inline(value)),
@@ -65,7 +65,7 @@ impl Printer {
                 }
                 Body::Opaque => {
                     self.head(message)?;
-                    self.hex(message.bytes)
+                    dump(&mut self.out, message.bytes)
                 }
             },
         }
@@ -190,30 +190,30 @@ impl Printer {
         }
         Ok(())
     }
+}
 
-    /// Offset, sixteen bytes, and what they are in ASCII. Lines that repeat the one before become one `*`.
-    fn hex(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut before: Option<&[u8]> = None;
-        let mut skipping = false;
-        for (at, row) in bytes.chunks(16).enumerate() {
-            if before == Some(row) && (at + 1) * 16 < bytes.len() {
-                if !skipping {
-                    self.out.line("*")?;
-                }
-                skipping = true;
-                continue;
+/// Offset, sixteen bytes, and what they are in ASCII. Lines that repeat the one before become one `*`.
+pub fn dump(out: &mut Out, bytes: &[u8]) -> Result<()> {
+    let mut before: Option<&[u8]> = None;
+    let mut skipping = false;
+    for (at, row) in bytes.chunks(16).enumerate() {
+        if before == Some(row) && (at + 1) * 16 < bytes.len() {
+            if !skipping {
+                out.line("*")?;
             }
-            (before, skipping) = (Some(row), false);
-            let mut digits = String::new();
-            for (at, byte) in row.iter().enumerate() {
-                digits.push_str(if at == 8 { "  " } else { " " });
-                digits.push_str(&format!("{byte:02x}"));
-            }
-            let ascii = row.iter().map(|&byte| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '.' });
-            self.out.line(format_args!("{:08x} {digits:49}  |{}|", at * 16, ascii.collect::<String>()))?;
+            skipping = true;
+            continue;
         }
-        Ok(())
+        (before, skipping) = (Some(row), false);
+        let mut digits = String::new();
+        for (at, byte) in row.iter().enumerate() {
+            digits.push_str(if at == 8 { "  " } else { " " });
+            digits.push_str(&format!("{byte:02x}"));
+        }
+        let ascii = row.iter().map(|&byte| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '.' });
+        out.line(format_args!("{:08x} {digits:49}  |{}|", at * 16, ascii.collect::<String>()))?;
     }
+    Ok(())
 }
 
 fn is_deep(value: &Value) -> bool {

@@ -1,0 +1,482 @@
+//! Connections: accepted by one thread, read by a few, each a task.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::answers::Answers;
+use super::server::{CloseReason, Counts, Shared, Stage, is_authorized, reached, run};
+use super::session::{Session, Stop};
+use crate::ack::{Range, Status};
+use crate::engine::{Batch, Engine, Origin, Progress, Source};
+use crate::frame::{Dialect, Fault, Hello, Kind, VERSION, Welcome};
+use crate::std::futex::now;
+
+/// How much is read at a time. Below 64 KiB it is the system calls that an event costs, above 256 KiB nothing is gained.
+const READ: usize = 256 << 10;
+/// From how many unread bytes of answers on a client's events are not read.
+const BACKLOG: usize = 256 << 10;
+/// How long what was begun to be sent is waited for when the server stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// The lane in an answer to a frame that has no sequence: what stands there instead is its first byte's place in the stream.
+const NO_LANE: u8 = 255;
+
+/// Accepts connections and hands them to the threads that read, in turn.
+pub(super) fn accept(
+    listener: TcpListener,
+    readers: &[mpsc::UnboundedSender<(std::net::TcpStream, SocketAddr)>],
+    shared: &Shared,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let accepting = async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let mut next = 0;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = reached(&mut stage, Stage::Draining) => return Ok(()),
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Too many open files, most likely: it passes when a connection is closed.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            if shared.counts.open.load(Ordering::Relaxed) >= shared.options.max_connections {
+                Counts::add(&shared.counts.refused, 1);
+                continue;
+            }
+            Counts::add(&shared.counts.accepted, 1);
+            shared.counts.open.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.set_nodelay(true);
+            let handed = stream.into_std().map(|stream| readers[next % readers.len()].send((stream, peer)));
+            if !matches!(handed, Ok(Ok(()))) {
+                shared.counts.open.fetch_sub(1, Ordering::Relaxed);
+            }
+            next += 1;
+        }
+    };
+    run("accept connections", accepting);
+}
+
+/// Reads connections as they are handed over, until the server is closed.
+pub(super) fn read(
+    mut connections: mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>,
+    engine: &Arc<Engine>,
+    shared: &Arc<Shared>,
+    stage: watch::Receiver<Stage>,
+) {
+    let awake = Arc::new(Awake::default());
+    let reading = async {
+        let mut tasks = JoinSet::new();
+        if !shared.options.poll.is_zero() {
+            tokio::spawn(awake.clone().keep(shared.options.poll));
+        }
+        loop {
+            let connection = tokio::select! {
+                connection = connections.recv() => connection,
+                Some(_) = tasks.join_next() => continue,
+            };
+            let Some((stream, peer)) = connection else { break };
+            let (engine, shared, stage) = (engine.clone(), shared.clone(), stage.clone());
+            let awake = awake.clone();
+            tasks.spawn(async move {
+                let reason = match TcpStream::from_std(stream) {
+                    Ok(stream) => Connection::new(stream, peer, engine, shared.clone(), awake).run(stage).await,
+                    Err(_) => CloseReason::Cut,
+                };
+                Counts::add(&shared.counts.closed[reason as usize], 1);
+                shared.counts.open.fetch_sub(1, Ordering::Relaxed);
+                tracing::debug!(%peer, reason = reason.name(), "a connection was closed");
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    };
+    run("read connections", reading);
+}
+
+/// Has a thread look for bytes for a while instead of sleeping: as long as a task of its has something to do, it does.
+#[derive(Default)]
+struct Awake {
+    /// When a byte came last, in nanoseconds. Written and read by tasks of one thread.
+    last_byte: AtomicU64,
+    again: Notify,
+}
+
+impl Awake {
+    async fn keep(self: Arc<Self>, poll: Duration) {
+        let poll = u64::try_from(poll.as_nanos()).unwrap_or(u64::MAX);
+        loop {
+            if now().saturating_sub(self.last_byte.load(Ordering::Relaxed)) < poll {
+                tokio::task::yield_now().await;
+            } else {
+                self.again.notified().await;
+            }
+        }
+    }
+
+    fn came(&self, at: u64) {
+        self.last_byte.store(at, Ordering::Relaxed);
+        self.again.notify_one();
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+    awake: Arc<Awake>,
+    session: Session,
+    source: Source,
+    is_introduced: bool,
+    /// Whether some of what was read last has to wait for room.
+    is_held: bool,
+    /// The beginning of a frame of which the rest has not come, and since when it is there, in nanoseconds.
+    tail: Vec<u8>,
+    tail_since: u64,
+    /// How many bytes there have to be before it is worth another look.
+    need: usize,
+    answers: Answers,
+    /// Since when the client has left answers unread.
+    unread_since: u64,
+    last_byte: u64,
+    /// Told when there are answers by another thread, or room.
+    news: Arc<Notify>,
+}
+
+/// Whether a connection goes on.
+type Going = Result<(), CloseReason>;
+
+impl Connection {
+    fn new(stream: TcpStream, peer: SocketAddr, engine: Arc<Engine>, shared: Arc<Shared>, awake: Arc<Awake>) -> Self {
+        let news = Arc::new(Notify::new());
+        let source = engine.source(Origin::Tcp(peer)).open();
+        Connection {
+            session: Session::new(shared.options.max_frame),
+            answers: Answers::new(shared.options.acks),
+            stream,
+            peer,
+            engine,
+            shared,
+            awake,
+            source,
+            is_introduced: false,
+            is_held: false,
+            tail: Vec::new(),
+            tail_since: 0,
+            need: 1,
+            unread_since: 0,
+            last_byte: now(),
+            news,
+        }
+    }
+
+    async fn run(mut self, mut stage: watch::Receiver<Stage>) -> CloseReason {
+        let mut timer = Box::pin(sleep_until(Instant::now()));
+        let ended = loop {
+            let wants_more = !self.is_held && self.answers.backlog() < BACKLOG;
+            let has_more = !self.answers.unsent().is_empty();
+            self.set(timer.as_mut());
+            let going = tokio::select! {
+                biased;
+                () = reached(&mut stage, Stage::Draining) => break CloseReason::Stopped,
+                ready = self.stream.readable(), if wants_more => match ready {
+                    Ok(()) => self.read().await,
+                    Err(_) => Err(CloseReason::Cut),
+                },
+                _ = self.stream.writable(), if has_more => Ok(()),
+                _ = self.news.notified() => self.resume(),
+                _ = timer.as_mut() => self.look_at_the_clock(),
+            };
+            let sent = self.send();
+            if let Err(reason) = going.and(sent) {
+                break reason;
+            }
+        };
+        if ended == CloseReason::Stopped {
+            self.drain(&mut stage).await;
+        }
+        self.say_goodbye().await;
+        ended
+    }
+
+    /// Has the timer go off when the clock is to be looked at.
+    fn set(&self, mut timer: Pin<&mut Sleep>) {
+        let options = &self.shared.options;
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let mut at = self.last_byte.saturating_add(nanos(options.idle_timeout));
+        if !self.tail.is_empty() {
+            at = at.min(self.tail_since.saturating_add(nanos(options.frame_timeout)));
+        }
+        if !self.answers.unsent().is_empty() {
+            at = at.min(self.unread_since.saturating_add(nanos(options.frame_timeout)));
+        }
+        if self.is_held {
+            at = at.min(now() + 1_000_000_000);
+        }
+        let at = at.min(self.answers.due_at().unwrap_or(u64::MAX));
+        let instant = Instant::now() + Duration::from_nanos(at.saturating_sub(now()));
+        // Later than set, it goes off too early, which is cheaper than to set it anew for each read.
+        if instant < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(instant);
+        }
+    }
+
+    fn look_at_the_clock(&mut self) -> Going {
+        let options = &self.shared.options;
+        let is_over = |since: u64, limit: Duration| u128::from(now().saturating_sub(since)) >= limit.as_nanos();
+        if !self.answers.unsent().is_empty() && is_over(self.unread_since, options.frame_timeout) {
+            return Err(CloseReason::Unread);
+        }
+        if self.is_held {
+            return self.resume();
+        }
+        if !self.tail.is_empty() && is_over(self.tail_since, options.frame_timeout) {
+            return Err(CloseReason::SlowFrame);
+        }
+        if is_over(self.last_byte, options.idle_timeout) { Err(CloseReason::Idle) } else { Ok(()) }
+    }
+
+    /// Reads what there is, up to a buffer full, and has it understood.
+    async fn read(&mut self) -> Going {
+        let mut batch = if self.tail.len() >= READ / 4 {
+            let mut batch = Batch::default();
+            *batch.buffer() = std::mem::take(&mut self.tail);
+            batch.buffer().reserve(READ);
+            batch
+        } else {
+            let mut batch = self.source.batch(READ);
+            batch.buffer().append(&mut self.tail);
+            batch
+        };
+        let had = batch.buffer().len();
+        let read = match self.stream.read_buf(batch.buffer()).await {
+            Ok(0) => return Err(if had == 0 { CloseReason::Client } else { CloseReason::Cut }),
+            Ok(read) => read,
+            Err(_) => return Err(CloseReason::Cut),
+        };
+        Counts::add(&self.shared.counts.bytes, read as u64);
+        self.last_byte = now();
+        self.awake.came(self.last_byte);
+        if batch.buffer().len() < self.need {
+            self.keep(had, batch);
+            return Ok(());
+        }
+        self.understand(had, batch)
+    }
+
+    /// Hands the events in what was read to the engine, and does what else is asked for.
+    fn understand(&mut self, had: usize, mut batch: Batch) -> Going {
+        let mut at = 0;
+        let (mut had, mut pings) = (had, 0);
+        loop {
+            let (bytes, mut entries) = batch.split();
+            match self.session.read(bytes, &mut at, &mut entries) {
+                Stop::Incomplete { need } => {
+                    self.need = need;
+                    if at == 0 && pings == 0 {
+                        // What was there before and is still not whole has been waited for since then.
+                        self.keep(had, batch);
+                        return Ok(());
+                    }
+                    let rest = bytes[at..].to_vec();
+                    self.hand_in(&mut batch)?;
+                    // Behind the answers to what came before them.
+                    (0..pings).for_each(|_| self.answers.pong());
+                    batch.clear();
+                    *batch.buffer() = rest;
+                    self.keep(0, batch);
+                    return Ok(());
+                }
+                Stop::Ping => pings += 1,
+                Stop::BadBody { sequence } => {
+                    Counts::add(&self.shared.counts.bad_bodies, 1);
+                    if sequence != 0 {
+                        self.answers.ranges(now()).push(Range::of(sequence, Status::BadFrame));
+                    }
+                }
+                Stop::Hello(hello) => {
+                    let hello = Owned::of(&hello);
+                    let rest = bytes[at..].to_vec();
+                    self.hand_in(&mut batch)?;
+                    self.welcome(&hello)?;
+                    // Events behind it are another source's.
+                    batch.clear();
+                    *batch.buffer() = rest;
+                    (at, had) = (0, 0);
+                }
+                Stop::Fault { fault, offset } => {
+                    self.hand_in(&mut batch)?;
+                    return Err(self.refuse(fault, offset));
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, fault: Fault, offset: u64) -> CloseReason {
+        tracing::debug!(peer = %self.peer, %fault, offset, "a connection is closed: nothing behind this can be trusted");
+        if self.session.dialect() != Some(Dialect::Legacy) {
+            let mut answer = Range::of(offset, Status::from(fault));
+            answer.lane = NO_LANE;
+            self.answers.ranges(now()).push(answer);
+        }
+        CloseReason::BadFrame
+    }
+
+    /// Keeps the beginning of a frame.
+    fn keep(&mut self, had: usize, mut batch: Batch) {
+        if had == 0 {
+            self.tail_since = now();
+        }
+        self.tail = std::mem::take(batch.buffer());
+    }
+
+    /// Hands the events of a batch to the engine.
+    fn hand_in(&mut self, batch: &mut Batch) -> Going {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if !self.is_introduced && self.shared.options.token.is_some() {
+            return Err(self.forbid());
+        }
+        let progress = self.source.dispatch(batch, self.answers.ranges(now()));
+        self.hold(progress);
+        Ok(())
+    }
+
+    fn forbid(&mut self) -> CloseReason {
+        let mut answer = Range::of(0, Status::Unauthorized);
+        answer.lane = NO_LANE;
+        self.answers.ranges(now()).push(answer);
+        CloseReason::Unauthorized
+    }
+
+    fn hold(&mut self, progress: Progress) {
+        self.is_held = progress == Progress::Held;
+        if self.is_held {
+            let mut held = self.shared.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            held.push(self.news.clone());
+            drop(held);
+            // Room that came before it was in the list was told to others.
+            self.is_held = self.source.resume(self.answers.ranges(now())) == Progress::Held;
+        }
+    }
+
+    /// There is room, or there are answers.
+    fn resume(&mut self) -> Going {
+        self.source.take_answers(self.answers.ranges(now()));
+        if self.is_held {
+            let progress = self.source.resume(self.answers.ranges(now()));
+            self.hold(progress);
+        }
+        Ok(())
+    }
+
+    /// A client introduces itself.
+    fn welcome(&mut self, hello: &Owned) -> Going {
+        let options = &self.shared.options;
+        if self.is_introduced || hello.version < u32::from(VERSION) {
+            let offset = self.session.offset();
+            return Err(self.refuse(Fault::Body(Kind::Hello), offset));
+        }
+        if !is_authorized(options.token.as_deref(), &hello.token) {
+            return Err(self.forbid());
+        }
+        self.is_introduced = true;
+        let news = self.news.clone();
+        let source = self.engine.source(Origin::Tcp(self.peer)).producer(hello.producer);
+        self.source = source.notify(move || news.notify_one()).open();
+        let wanted = if hello.window == 0 { options.window } else { hello.window };
+        let welcome = Welcome {
+            session: self.shared.sessions.fetch_add(1, Ordering::Relaxed) + 1,
+            last_sequence: self.engine.newest(&hello.producer),
+            max_len: options.max_frame as u32,
+            credit: wanted.min(options.window),
+            version: VERSION.into(),
+            durability: self.engine.durability(),
+        };
+        self.answers.welcome(&welcome);
+        Ok(())
+    }
+
+    /// Sends what is due, as far as it can be sent now.
+    fn send(&mut self) -> Going {
+        let now = now();
+        self.answers.settle(now);
+        while !self.answers.unsent().is_empty() {
+            match self.stream.try_write(self.answers.unsent()) {
+                Ok(sent) => {
+                    self.answers.was_sent(sent);
+                    self.unread_since = now;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return Err(CloseReason::Cut),
+            }
+        }
+        self.unread_since = now;
+        Ok(())
+    }
+
+    /// Reads no more, and sends answers until the server is closed.
+    async fn drain(&mut self, stage: &mut watch::Receiver<Stage>) {
+        loop {
+            if self.resume().and(self.send()).is_err() {
+                return;
+            }
+            let has_more = !self.answers.unsent().is_empty();
+            tokio::select! {
+                biased;
+                () = reached(stage, Stage::Closed) => break,
+                _ = self.news.notified() => {}
+                _ = self.stream.writable(), if has_more => {}
+            }
+        }
+        let _ = self.resume();
+    }
+
+    /// Sends the last answers.
+    async fn say_goodbye(&mut self) {
+        self.answers.flush();
+        let sending = async {
+            while self.send().is_ok() && !self.answers.unsent().is_empty() {
+                if self.stream.writable().await.is_err() {
+                    return;
+                }
+            }
+            // Closed with bytes unread, the connection would be reset, and the answers lost with it.
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await;
+            let mut rest = [0; 4096];
+            while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        };
+        let _ = tokio::time::timeout(LAST_ANSWERS, sending).await;
+    }
+}
+
+/// A [`Hello`] that outlives the bytes it came in.
+struct Owned {
+    version: u32,
+    window: u32,
+    producer: [u8; 16],
+    token: Vec<u8>,
+}
+
+impl Owned {
+    fn of(hello: &Hello<'_>) -> Self {
+        let Hello { version, window, producer, token } = *hello;
+        Owned { version, window, producer, token: token.into() }
+    }
+}

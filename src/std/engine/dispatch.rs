@@ -1,0 +1,397 @@
+//! The one place where events are looked for among those seen before, admitted, and put into lanes.
+//!
+//! A role and not a thread: whoever has events takes the lock and plays it for a batch. So an event changes threads once, on its
+//! way to a worker, and still each lane has one producer at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::thread::Thread;
+
+use super::batch::{Handle, Item};
+use super::committer::{Entry as LogEntry, LogQueue};
+use super::keeper::{Letter, LetterQueue};
+use super::lanes::Dispatcher;
+use super::shared::Shared;
+use super::source::{SourceInfo, WhenFull, add};
+use super::stats::{DispatchCounts, DropReason};
+use super::stores::DeadReason;
+use super::topics::{NoTopic, TopicIndex};
+use crate::ack::{Range, Status};
+use crate::backpressure::State;
+use crate::dedup::{ProducerId, Producers, Seen};
+use crate::frame::{Flags, Priority};
+use crate::lanes::{Lane, Reason};
+
+/// How many producers are remembered.
+pub(super) const PRODUCERS: usize = 4096;
+
+/// What the dispatcher works with.
+#[derive(Debug)]
+pub(super) struct Dispatch {
+    pub(super) lanes: Dispatcher,
+    pub(super) topics: TopicIndex,
+    /// What was taken, and so is a duplicate when it comes again.
+    pub(super) taken: Box<Producers<PRODUCERS>>,
+    /// What was given to the durable log.
+    pub(super) logged: Box<Producers<PRODUCERS>>,
+    pub(super) log: Option<LogQueue>,
+    pub(super) letters: Option<LetterQueue>,
+    pub(super) counts: DispatchCounts,
+    pub(super) states: [State; 3],
+    pub(super) credit: u32,
+    pub(super) workers: Workers,
+    pub(super) is_closed: bool,
+}
+
+/// Whom to wake when there is something in a lane.
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    pub(super) realtime: Option<Thread>,
+    pub(super) lower: Option<Thread>,
+}
+
+/// How far the dispatcher got with a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    /// The next event of the batch.
+    next: usize,
+    /// The next one of the batches that the lanes have for themselves.
+    in_part: [usize; 3],
+}
+
+impl Held {
+    /// Which event is next.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+}
+
+/// What is to become of an event.
+enum Verdict {
+    Taken {
+        lane: Lane,
+        less_credit: bool,
+    },
+    /// Its answer comes when it is durable, and not before.
+    TakenSilently,
+    Duplicate,
+    TooOld,
+    BadTopic,
+    /// Not now.
+    Later {
+        lane: Lane,
+        cause: DropReason,
+        retry_after_ms: u32,
+    },
+    DeadLetter {
+        lane: Lane,
+        reason: DeadReason,
+    },
+    Dropped {
+        lane: Lane,
+        cause: DropReason,
+    },
+}
+
+/// How much of the memory is in use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Pressure {
+    None,
+    /// What is not urgent is to come later.
+    High,
+    /// Everything is.
+    Full,
+}
+
+impl Dispatch {
+    /// Takes the events of a batch from where it is held; `false` if some have to wait.
+    pub(super) fn take(
+        &mut self,
+        shared: &Shared,
+        info: &Arc<SourceInfo>,
+        handles: &[Option<Handle>; 4],
+        held: &mut Held,
+        gives_up: bool,
+        answers: &mut Vec<Range>,
+    ) -> bool {
+        let [Some(main), parts @ ..] = handles else { return true };
+        let batch = main.shared();
+        let mut whole = main.reserve(batch.entries().len() - held.next);
+        let mut part = 0;
+        let mut parts = parts.each_ref().map(|handle| {
+            let used = held.in_part[part];
+            part += 1;
+            handle.as_ref().map(|handle| handle.reserve(handle.shared().entries().len() - used))
+        });
+        let pressure = if self.is_closed { Pressure::Full } else { shared.pressure() };
+        let numbered = info.producer != [0; 16];
+        let mut touched = Touched::default();
+        let (mut done, mut looked_again) = (true, None);
+        while let Some(entry) = batch.entries().get(held.next) {
+            let lane = Lane::of(entry.priority);
+            let asked = entry.sequence != 0
+                && (entry.flags.has(Flags::ACK_REQUESTED) || entry.flags.has(Flags::ACK_WHEN_DURABLE));
+            let sequence = if numbered { entry.sequence } else { 0 };
+            let wants_log = asked && entry.flags.has(Flags::ACK_WHEN_DURABLE) && self.log.is_some();
+            let mut item = |topic| match &mut parts[lane as usize] {
+                Some(part) => part.item(held.in_part[lane as usize], topic),
+                None => whole.item(held.next, topic),
+            };
+            let verdict = match self.taken.look(&info.producer, sequence) {
+                Seen::New => {
+                    let topic = self.topics.find(batch.topic(held.next), entry.encoding(), batch.read_at);
+                    match topic {
+                        Err(why) => {
+                            self.counts.no_topic[why as usize] += 1;
+                            Verdict::BadTopic
+                        }
+                        Ok(topic) => {
+                            let again = wants_log && self.log.as_mut().is_some_and(|log| log.room() == 0);
+                            if again {
+                                Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 }
+                            } else {
+                                let item = item(topic);
+                                self.admit(entry.priority, item, pressure, wants_log, info, sequence, &mut touched)
+                            }
+                        }
+                    }
+                }
+                Seen::TooOld => Verdict::TooOld,
+                Seen::Duplicate if wants_log => self.log_again(
+                    &info.producer,
+                    sequence,
+                    batch.topic(held.next),
+                    entry,
+                    &mut item,
+                    batch.read_at,
+                    &mut touched,
+                ),
+                Seen::Duplicate => Verdict::Duplicate,
+            };
+            let verdict = match verdict {
+                Verdict::Later { lane, cause, .. } if !asked => match info.when_full {
+                    WhenFull::Drop => Verdict::Dropped { lane, cause },
+                    WhenFull::Hold if gives_up && entry.priority <= Priority::Medium => {
+                        Verdict::DeadLetter { lane, reason: DeadReason::HeldTooLong }
+                    }
+                    WhenFull::Hold => {
+                        // With the fence of a worker that looks for somebody to tell before it sleeps: either it sees that
+                        // somebody waits, or the look at the lane below sees what it took out.
+                        if looked_again == Some(held.next) {
+                            done = false;
+                            break;
+                        }
+                        looked_again = Some(held.next);
+                        shared.is_pressed.store(true, Ordering::Relaxed);
+                        fence(Ordering::SeqCst);
+                        continue;
+                    }
+                },
+                verdict => verdict,
+            };
+            let verdict = match verdict {
+                Verdict::DeadLetter { lane, reason } => {
+                    let topic = self.topics.find(batch.topic(held.next), entry.encoding(), batch.read_at);
+                    let kept = match (topic, &self.letters) {
+                        (Ok(topic), Some(letters)) => letters.send(Letter::refused(item(topic), reason)),
+                        _ => false,
+                    };
+                    if kept {
+                        self.taken.record(&info.producer, sequence);
+                        Verdict::DeadLetter { lane, reason }
+                    } else {
+                        Verdict::Dropped { lane, cause: DropReason::DeadLettersFull }
+                    }
+                }
+                verdict => verdict,
+            };
+            self.counts.received[entry.priority as usize] += 1;
+            self.settle(entry, verdict, asked, answers);
+            held.next += 1;
+            if parts[lane as usize].is_some() {
+                held.in_part[lane as usize] += 1;
+            }
+        }
+        drop((whole, parts));
+        self.wake(&touched);
+        self.look_at_states(shared);
+        done
+    }
+
+    /// Puts an event into its lane, if it is let in, and has it logged.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "all that an event's fate depends on")]
+    fn admit(
+        &mut self,
+        priority: Priority,
+        item: Item,
+        pressure: Pressure,
+        wants_log: bool,
+        info: &Arc<SourceInfo>,
+        sequence: u64,
+        touched: &mut Touched,
+    ) -> Verdict {
+        let lane = Lane::of(priority);
+        if pressure == Pressure::Full || pressure == Pressure::High && priority <= Priority::Medium {
+            return Verdict::Later { lane, cause: DropReason::Memory, retry_after_ms: 100 };
+        }
+        let for_log = wants_log.then(|| item.another());
+        match self.lanes.offer(priority, item) {
+            Ok(accepted) => {
+                touched.lanes[lane as usize] = true;
+                self.taken.record(&info.producer, sequence);
+                if let (Some(item), Some(log)) = (for_log, &mut self.log) {
+                    log.push(LogEntry::Event(item));
+                    self.logged.record(&info.producer, sequence);
+                    touched.log = true;
+                }
+                Verdict::Taken { lane, less_credit: accepted.less_credit }
+            }
+            Err(refused) => match refused.reason {
+                Reason::Throttled => Verdict::Later {
+                    lane,
+                    cause: DropReason::Throttled,
+                    retry_after_ms: retry_after(self.states[lane as usize]),
+                },
+                Reason::Full => Verdict::Later { lane, cause: DropReason::LaneFull, retry_after_ms: 100 },
+                Reason::DeadLettered => Verdict::DeadLetter { lane, reason: DeadReason::Backpressure },
+                Reason::Dropped => Verdict::Dropped { lane, cause: DropReason::Backpressure },
+            },
+        }
+    }
+
+    /// A duplicate whose producer wants to know when it is durable: it is logged if the first copy was not, and answered when
+    /// all that was given to the log before is durable.
+    #[expect(clippy::too_many_arguments, reason = "what `take` knows of the event")]
+    fn log_again(
+        &mut self,
+        producer: &ProducerId,
+        sequence: u64,
+        topic: &[u8],
+        entry: &super::batch::Entry,
+        item: &mut impl FnMut(u32) -> Item,
+        now: u64,
+        touched: &mut Touched,
+    ) -> Verdict {
+        let Ok(topic) = self.topics.find(topic, entry.encoding(), now) else { return Verdict::BadTopic };
+        let Some(log) = &mut self.log else { return Verdict::Duplicate };
+        if log.room() == 0 {
+            let lane = Lane::of(entry.priority);
+            return Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 };
+        }
+        let item = item(topic);
+        log.push(match self.logged.look(producer, sequence) {
+            Seen::New => LogEntry::Event(item),
+            Seen::Duplicate | Seen::TooOld => LogEntry::Again(item),
+        });
+        self.logged.record(producer, sequence);
+        touched.log = true;
+        self.counts.duplicates += 1;
+        Verdict::TakenSilently
+    }
+
+    /// Counts what became of an event, and answers it.
+    #[inline]
+    fn settle(&mut self, entry: &super::batch::Entry, verdict: Verdict, asked: bool, answers: &mut Vec<Range>) {
+        let priority = entry.priority as usize;
+        let (status, lane, retry_after_ms, credit) = match verdict {
+            Verdict::Taken { lane, less_credit } => {
+                self.counts.accepted[priority] += 1;
+                let logged = self.log.is_some() && entry.flags.has(Flags::ACK_WHEN_DURABLE);
+                if logged && !entry.flags.has(Flags::ACK_REQUESTED) {
+                    return;
+                }
+                let credit = if less_credit { self.credit.div_ceil(2) } else { self.credit };
+                (Status::Accepted, lane, 0, credit)
+            }
+            Verdict::TakenSilently => return,
+            Verdict::Duplicate => {
+                self.counts.duplicates += 1;
+                (Status::Duplicate, Lane::of(entry.priority), 0, self.credit)
+            }
+            Verdict::TooOld => {
+                self.counts.too_old += 1;
+                (Status::Expired, Lane::of(entry.priority), 0, self.credit)
+            }
+            Verdict::BadTopic => {
+                self.counts.bad_topic += 1;
+                (Status::BadTopic, Lane::of(entry.priority), 0, self.credit)
+            }
+            Verdict::Later { lane, retry_after_ms, .. } => {
+                self.counts.throttled[priority] += 1;
+                (Status::Throttled, lane, retry_after_ms, self.credit.div_ceil(2))
+            }
+            Verdict::DeadLetter { lane, reason } => {
+                self.counts.dead_lettered[reason as usize] += 1;
+                (Status::DeadLettered, lane, 0, self.credit.div_ceil(2))
+            }
+            Verdict::Dropped { lane, cause } => {
+                self.counts.dropped[cause as usize][priority] += 1;
+                (Status::Dropped, lane, 0, self.credit.div_ceil(2))
+            }
+        };
+        if asked {
+            let mut answer = Range::of(entry.sequence, status);
+            (answer.lane, answer.retry_after_ms, answer.credit) = (lane as u8, retry_after_ms, credit);
+            add(answers, answer);
+        }
+    }
+
+    fn wake(&self, touched: &Touched) {
+        if touched.lanes[Lane::Realtime as usize] {
+            self.workers.realtime.iter().for_each(Thread::unpark);
+        }
+        if touched.lanes[Lane::Transactional as usize] || touched.lanes[Lane::Batch as usize] {
+            self.workers.lower.iter().for_each(Thread::unpark);
+        }
+        if let (true, Some(log)) = (touched.log, &self.log) {
+            log.wake();
+        }
+    }
+
+    /// Looks how full the lanes are, and tells of a state that changed.
+    pub(super) fn look_at_states(&mut self, shared: &Shared) {
+        let states = Lane::ALL.map(|lane| self.lanes.look(lane));
+        if states != self.states {
+            for lane in Lane::ALL.into_iter().filter(|&lane| states[lane as usize] != self.states[lane as usize]) {
+                let (before, state) = (self.states[lane as usize], states[lane as usize]);
+                shared.tell_of_state(lane, before, state, self.lanes.depth(lane));
+            }
+            self.states = states;
+        }
+        if states.iter().any(|&state| state != State::Running) {
+            shared.is_pressed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// When to send again what a lane in this state throttled, in milliseconds.
+fn retry_after(state: State) -> u32 {
+    match state {
+        State::Running | State::Paused => 20,
+        State::Draining => 50,
+        State::Dropping | State::Emergency => 100,
+    }
+}
+
+/// What got something to do.
+#[derive(Default)]
+struct Touched {
+    lanes: [bool; 3],
+    log: bool,
+}
+
+impl Shared {
+    fn pressure(&self) -> Pressure {
+        match self.memory.used() {
+            used if used >= self.memory_limit => Pressure::Full,
+            used if used >= self.memory_limit / 4 * 3 => Pressure::High,
+            _ => Pressure::None,
+        }
+    }
+}
+
+impl NoTopic {
+    /// All of them, by number.
+    pub(super) const COUNT: usize = 4;
+}

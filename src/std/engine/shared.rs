@@ -1,0 +1,134 @@
+//! What all threads of an engine have in common.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::batch::{Batch, Handle, Memory, split_sparse};
+use super::dispatch::Dispatch;
+use super::lanes::Storage;
+use super::source::SourceInfo;
+use super::stats::{StoreCounts, WorkerCounts};
+use super::topics::Topics;
+use crate::Publisher;
+use crate::backpressure::State;
+use crate::lanes::Lane;
+use crate::std::futex::{now, real_now};
+
+pub(super) struct Shared {
+    // Before `storage`, which has its queues: it is dropped first.
+    pub(super) dispatch: Mutex<Dispatch>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) memory_limit: usize,
+    pub(super) topics: Arc<Topics>,
+    /// By lane, in nanoseconds.
+    pub(super) targets: [u64; 3],
+    pub(super) capacities: [usize; 3],
+    /// Whether a lane takes less than everything, or a source is held. Set by the dispatcher, who looks at the lane again behind
+    /// a fence; read by workers behind a fence behind having taken something out; taken back by whoever relieves.
+    pub(super) is_pressed: AtomicBool,
+    /// When stores are no longer waited for, in nanoseconds of the monotonic clock. Written once, by whoever stops the engine.
+    pub(super) end: AtomicU64,
+    pub(super) hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    /// How often there was room again.
+    pub(super) rooms: Mutex<u64>,
+    pub(super) room: Condvar,
+    pub(super) state_changes: [AtomicU64; 3],
+    pub(super) states_topic: Mutex<Option<Publisher<[u8]>>>,
+    pub(super) workers: Vec<Arc<WorkerCounts>>,
+    pub(super) log_counts: Arc<StoreCounts>,
+    pub(super) letter_counts: Arc<StoreCounts>,
+    pub(super) storage: Arc<Storage>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("capacities", &self.capacities).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn dispatch(&self) -> MutexGuard<'_, Dispatch> {
+        // It has no state in between that a panic could leave, as nothing foreign is called under it.
+        self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a batch one that threads share, together with those that its lanes have for themselves.
+    pub(super) fn share(
+        &self,
+        batch: &mut Batch,
+        info: &Arc<SourceInfo>,
+        read_at: u64,
+        received: u64,
+    ) -> [Option<Handle>; 4] {
+        let handle = |batch| Handle::new(batch, info.clone(), read_at, received, self.memory.clone());
+        let [realtime, transactional, lowest] = split_sparse(batch).map(|part| part.map(handle));
+        [Some(handle(std::mem::take(batch))), realtime, transactional, lowest]
+    }
+
+    /// Whether stores that fail are no longer waited for.
+    pub(super) fn is_past_the_end(&self) -> bool {
+        now() >= self.end.load(Ordering::Relaxed)
+    }
+
+    /// After something was taken out of a lane, or memory was freed: has the states looked at, and those told who wait for room,
+    /// if there may be some.
+    #[inline]
+    pub(super) fn relieve_if_pressed(&self) {
+        // With the fence of the dispatcher: see `is_pressed`.
+        fence(Ordering::SeqCst);
+        if self.is_pressed.load(Ordering::Relaxed) {
+            self.relieve();
+        }
+    }
+
+    #[cold]
+    fn relieve(&self) {
+        let mut dispatch = self.dispatch();
+        self.is_pressed.store(false, Ordering::Relaxed);
+        dispatch.look_at_states(self);
+        let there_is_room = dispatch.states.iter().all(|&state| state <= State::Paused)
+            && self.memory.used() < self.memory_limit / 4 * 3;
+        if !there_is_room {
+            self.is_pressed.store(true, Ordering::Relaxed);
+            return;
+        }
+        drop(dispatch);
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|hook| hook());
+        *self.rooms.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.room.notify_all();
+    }
+
+    /// Sleeps until there may be room, or for so many nanoseconds.
+    pub(super) fn wait_for_room(&self, nanoseconds: u64) {
+        let rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        // Room that came between the refusal and this is seen by the caller's timeout alone; so it is short.
+        let timeout = Duration::from_nanos(nanoseconds).min(Duration::from_millis(10));
+        drop(self.room.wait_timeout(rooms, timeout));
+    }
+
+    /// Logs, counts and publishes that a lane's state is another.
+    pub(super) fn tell_of_state(&self, lane: Lane, before: State, state: State, depth: usize) {
+        self.state_changes[lane as usize].fetch_add(1, Ordering::Relaxed);
+        let (lane_name, capacity) = (lane.name(), self.capacities[lane as usize]);
+        tracing::info!(
+            lane = lane_name,
+            before = before.name(),
+            state = state.name(),
+            depth,
+            capacity,
+            "a lane's state changed"
+        );
+        let text = format!(
+            r#"{{"lane":"{lane_name}","before":"{}","state":"{}","depth":{depth},"capacity":{capacity},"time":{}}}"#,
+            before.name(),
+            state.name(),
+            real_now()
+        );
+        let mut topic = self.states_topic.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = topic.as_mut().map(|topic| topic.publish(text.as_bytes())) {
+            tracing::warn!(%error, "a lane's state could not be published");
+        }
+    }
+}
