@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conduit::ack::Status;
+use conduit::engine::Engine;
 use conduit::frame::Event;
-use conduit::net::outbox::{Fault, Refused};
+use conduit::net::outbox::{Counts, Fault, Refused};
 use conduit::net::{Acks, AsyncClient, Client, ClientError, ClientOptions, Fate, Outcome, Reconnect, Retry, UdpSender};
 
 use event_server::{Manners, Proxy, Server};
@@ -84,6 +85,57 @@ fn each_event_is_taken_once_though_connections_break_at_any_byte() {
         }
         told.check(count);
     }
+}
+
+/// The server that comes with the crate.
+#[test]
+fn conduits_own_server_takes_each_event_once_though_connections_break_at_any_byte() {
+    let count = u64::from(rounds(20_000));
+    let mut noise = Noise::seeded("own server");
+    let domain = support::Domain::new();
+    let handled = Arc::new(Mutex::new(BTreeMap::<u64, u32>::new()));
+    let taken = handled.clone();
+    let handler = move |event: &conduit::engine::Event<'_>| {
+        let number = u64::from_le_bytes(event.payload.try_into().unwrap());
+        *taken.lock().unwrap().entry(number).or_default() += 1;
+        Ok(())
+    };
+    let engine = Engine::options().domain(domain.name()).handler("**", handler).start().unwrap();
+    let server = conduit::net::Server::options().tcp("127.0.0.1:0").start(engine).unwrap();
+    let proxy = Proxy::start(server.tcp_addr().unwrap(), noise.next(), 100..30_000);
+    let told = Told::default();
+    let report = send_through_breaks(Client::options().window(200).on_outcome(told.listen()), proxy.addr, count);
+    assert_eq!((report.succeeded(), report.failed(), report.waiting), (count, 0, 0), "{report:?}");
+    assert!(report.connections > 1 && report.counts.resent > 0, "nothing broke: {report:?}");
+    let Counts { stray_answers, bad_frames, collisions, .. } = report.counts;
+    assert_eq!((stray_answers, bad_frames, collisions), (0, 0, 0), "{report:?}");
+    told.check(count);
+    server.stop(PATIENCE);
+    let handled = handled.lock().unwrap();
+    assert!(handled.keys().copied().eq(1..=count), "each is handled: {} of {count}", handled.len());
+    assert!(handled.values().all(|times| *times == 1), "and once");
+}
+
+#[test]
+fn conduits_own_server_takes_datagrams_and_what_nobody_asks_about() {
+    let domain = support::Domain::new();
+    let engine = Engine::options().domain(domain.name()).start().unwrap();
+    let server = conduit::net::Server::options().tcp("127.0.0.1:0").udp("127.0.0.1:0").start(engine).unwrap();
+    let mut client = Client::options().acks(Acks::None).connect(server.tcp_addr().unwrap()).unwrap();
+    for _ in 0..100 {
+        client.send(&event("t", b"x")).unwrap();
+    }
+    client.flush(PATIENCE).unwrap();
+    assert_eq!(client.close(PATIENCE).sent, 100);
+    let durable = Client::options().acks(Acks::Durable).connect(server.tcp_addr().unwrap());
+    assert!(matches!(durable, Err(ClientError::Server { fault: Fault::NotDurable, .. })), "{durable:?}");
+    let mut sender = UdpSender::options().connect(server.udp_addr().unwrap()).unwrap();
+    for _ in 0..100 {
+        sender.send(&event("t", b"x")).unwrap();
+    }
+    sender.flush().unwrap();
+    support::eventually("all are accepted", || server.engine().stats().accepted.iter().sum::<u64>() == 200);
+    server.stop(PATIENCE);
 }
 
 /// What the promise rests on is found missing.

@@ -244,7 +244,7 @@ impl Connection {
     async fn run(mut self, mut stream: TcpStream, mut addr: SocketAddr) {
         let mut attempts = 0;
         loop {
-            let before = self.shared.lock().exchange.settled();
+            let (before, since) = (self.shared.lock().exchange.settled(), Instant::now());
             let Err(broken) = self.serve(&stream).await;
             self.tell();
             let (welcomed, after) = {
@@ -252,7 +252,8 @@ impl Connection {
                 state.exchange.broken();
                 (state.welcomed, state.exchange.settled())
             };
-            if after > before {
+            // One that was good for something, or for a while: a server may close what is idle.
+            if after > before || welcomed && since.elapsed() >= self.options.reconnect.cap {
                 attempts = 0;
             }
             let mut source = match broken {

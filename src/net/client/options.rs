@@ -19,7 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What to do when a connection breaks.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Reconnect {
-    /// How many attempts in a row, without an event answered between them, before the client gives up.
+    /// How many attempts in a row before the client gives up: without an event answered between them, or a connection that
+    /// lasted as long as the longest wait.
     pub attempts: u32,
     /// The wait before the first one; it doubles each time.
     pub base: Duration,

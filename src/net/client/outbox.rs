@@ -30,8 +30,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::ack::{Range, Status};
-use crate::frame::{self, Event, Flags, Hello, Welcome};
+use crate::ack::{NO_LANE, Range, Status};
+use crate::frame::{self, Durability, Event, Flags, Hello, Welcome};
 
 mod outcome;
 mod settings;
@@ -275,10 +275,13 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`Fault::Version`], [`Fault::Shared`]: there is no way to go on with this server.
+    /// [`Fault::Version`], [`Fault::NotDurable`], [`Fault::Shared`]: there is no way to go on with this server.
     pub fn welcome(&mut self, welcome: &Welcome) -> Result<(), Fault> {
         if welcome.version != u32::from(frame::VERSION) {
             return Err(Fault::Version(welcome.version));
+        }
+        if self.settings.acks == Acks::Durable && welcome.durability == Durability::None {
+            return Err(Fault::NotDurable);
         }
         let last = welcome.last_sequence;
         let seen_at_first = *self.seen_at_first.get_or_insert(last);
@@ -313,16 +316,19 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`Fault::Unauthorized`] if the answer is to the greeting: a range of the sequence 0 alone.
+    /// [`Fault::Unauthorized`] if the answer is to the client as such: of [`NO_LANE`], or to the sequence 0.
     pub fn answer(&mut self, range: &Range, now: u64) -> Result<(), Fault> {
-        let of_none = range.last() == 0;
+        // Where a lane is missing, the sequence is a place in the stream.
+        let of_none = range.lane == NO_LANE || range.last() == 0;
         if of_none && range.status == Status::Unauthorized {
             return Err(Fault::Unauthorized);
         }
         if range.status == Status::BadFrame {
             self.counts.bad_frames += 1;
         }
-        if let Some(welcome) = self.welcome.as_mut().filter(|_| !of_none || range.status.is_success()) {
+        // Who could not read a frame knows nothing of credit.
+        let says = if of_none { range.status.is_success() } else { range.status != Status::BadFrame };
+        if let Some(welcome) = self.welcome.as_mut().filter(|_| says) {
             welcome.credit = range.credit;
         }
         if of_none {

@@ -119,6 +119,9 @@ pub enum Fault {
     /// The server does not let this client in.
     #[error("the server refuses the token, or asks for one")]
     Unauthorized,
+    /// The server keeps no events.
+    #[error("the server keeps no events on disk, so none ever becomes durable: ask for accepted")]
+    NotDurable,
     /// The server has seen numbers that this client has not given yet.
     #[error(
         "the server has seen sequence {last} of this producer, and this client gave {given} last: another one uses its id"

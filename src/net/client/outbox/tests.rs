@@ -173,6 +173,29 @@ fn an_answer_to_what_is_not_on_its_way_changes_nothing_and_is_counted() {
 }
 
 #[test]
+fn a_place_in_the_stream_is_not_taken_for_a_sequence() {
+    let mut outbox = welcomed(Settings::default());
+    push_all(&mut outbox, 200);
+    sent(&mut outbox, 0);
+    let mut fault = Range::of(100, Status::TooLarge);
+    fault.lane = NO_LANE;
+    outbox.answer(&fault, 0).unwrap();
+    assert_eq!((outcomes(&mut outbox), outbox.in_flight()), (vec![], 200));
+    // Nor does the word on a damaged frame take the credit away.
+    outbox.answer(&Range::of(100, Status::BadFrame), 0).unwrap();
+    assert_eq!(sent(&mut outbox, MS), [100]);
+    fault.status = Status::Unauthorized;
+    assert_eq!(outbox.answer(&fault, 0), Err(Fault::Unauthorized));
+}
+
+#[test]
+fn durable_is_not_asked_of_a_server_that_keeps_nothing() {
+    let mut outbox = outbox(Settings { acks: Acks::Durable, ..Settings::default() });
+    let keeps_nothing = Welcome { durability: Durability::None, ..welcome(0, 9) };
+    assert_eq!(outbox.welcome(&keeps_nothing), Err(Fault::NotDurable));
+}
+
+#[test]
 fn durable_means_durable() {
     let mut outbox = welcomed(Settings { acks: Acks::Durable, ..Settings::default() });
     push_all(&mut outbox, 3);
