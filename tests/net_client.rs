@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conduit::ack::Status;
-use conduit::engine::Engine;
+use conduit::engine::{Engine, EngineOptions};
 use conduit::frame::Event;
 use conduit::net::outbox::{Counts, Fault, Refused};
 use conduit::net::{Acks, AsyncClient, Client, ClientError, ClientOptions, Fate, Outcome, Reconnect, Retry, UdpSender};
@@ -90,6 +90,22 @@ fn each_event_is_taken_once_though_connections_break_at_any_byte() {
 /// The server that comes with the crate.
 #[test]
 fn conduits_own_server_takes_each_event_once_though_connections_break_at_any_byte() {
+    let report = own_server(Acks::Accepted, |engine| engine);
+    assert!(report.accepted > 0, "{report:?}");
+}
+
+#[cfg(feature = "tank")]
+#[test]
+fn conduits_own_server_makes_each_event_durable_once_though_connections_break_at_any_byte() {
+    use conduit::tank::{EventLog, EventSync};
+    let directory = std::env::temp_dir().join(format!("conduit-net-client-{}", std::process::id()));
+    let log = EventLog::options().sync(EventSync::None).open(&directory).unwrap();
+    let report = own_server(Acks::Durable, |engine| engine.durable_log(log));
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(report.durable, report.succeeded(), "{report:?}");
+}
+
+fn own_server(acks: Acks, with: impl FnOnce(EngineOptions) -> EngineOptions) -> conduit::net::Report {
     let count = u64::from(rounds(20_000));
     let mut noise = Noise::seeded("own server");
     let domain = support::Domain::new();
@@ -100,11 +116,12 @@ fn conduits_own_server_takes_each_event_once_though_connections_break_at_any_byt
         *taken.lock().unwrap().entry(number).or_default() += 1;
         Ok(())
     };
-    let engine = Engine::options().domain(domain.name()).handler("**", handler).start().unwrap();
+    let engine = with(Engine::options().domain(domain.name()).handler("**", handler)).start().unwrap();
     let server = conduit::net::Server::options().tcp("127.0.0.1:0").start(engine).unwrap();
     let proxy = Proxy::start(server.tcp_addr().unwrap(), noise.next(), 100..30_000);
     let told = Told::default();
-    let report = send_through_breaks(Client::options().window(200).on_outcome(told.listen()), proxy.addr, count);
+    let options = Client::options().acks(acks).window(200).on_outcome(told.listen());
+    let report = send_through_breaks(options, proxy.addr, count);
     assert_eq!((report.succeeded(), report.failed(), report.waiting), (count, 0, 0), "{report:?}");
     assert!(report.connections > 1 && report.counts.resent > 0, "nothing broke: {report:?}");
     let Counts { stray_answers, bad_frames, collisions, .. } = report.counts;
@@ -114,6 +131,7 @@ fn conduits_own_server_takes_each_event_once_though_connections_break_at_any_byt
     let handled = handled.lock().unwrap();
     assert!(handled.keys().copied().eq(1..=count), "each is handled: {} of {count}", handled.len());
     assert!(handled.values().all(|times| *times == 1), "and once");
+    report
 }
 
 #[test]

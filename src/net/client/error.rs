@@ -31,7 +31,7 @@ pub enum ClientError {
         source: Arc<io::Error>,
     },
     /// There is no way to go on with this server.
-    #[error("the event server at {addr}: {fault}")]
+    #[error("{fault} ({addr})")]
     Server {
         /// Where.
         addr: SocketAddr,
