@@ -92,6 +92,7 @@ function plain(value) {
 }
 
 async function rosmsg(path, _, messages) {
+  if (!messages.some((said) => said.fields)) return "not read: nothing in it is of ROS";
   const { messages: found } = await indexed(path);
   const decoders = new Map();
   let decoded = 0;

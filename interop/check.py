@@ -78,6 +78,8 @@ def check_mcap(path, channels, messages):
 def check_rosbags(path, channels, messages):
     if any(channel["schema_encoding"] not in ("", "ros2msg") for channel in channels.values()):
         raise NotImplementedError("it knows no other schemas than ros2msg")
+    if not any(channel["schema_encoding"] for channel in channels.values()):
+        raise NotImplementedError("it knows no files without ROS in them")
     with Reader(path) as reader:
         same("messages as they are counted", len(messages), reader.message_count)
         store = schemas((connection.msgdef.data, connection.msgtype, channels[connection.topic]["schema_encoding"])

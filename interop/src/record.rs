@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use conduit::engine::{DurableLog, Event, Origin};
+use conduit::frame::{Encoding, Priority};
 use conduit::msgs::Imu;
-use conduit::tank::{Compression, Query, Recorder, RecorderOptions, Recording, Report, SyncPolicy, Writer, recover};
+use conduit::tank::{
+    Compression, EventLog, EventSync, Query, Recorder, RecorderOptions, Recording, Report, SyncPolicy, Writer, recover,
+};
 use conduit::topic::{self, Overflow, PublisherOptions, Schema, Timestamps};
 use conduit::{Publisher, Subscriber};
 
@@ -35,7 +39,8 @@ pub fn all(directory: &Path, is_altered: bool) -> Result<(), Failure> {
     }
     split(directory, is_altered)?;
     killed(directory, is_altered)?;
-    written(directory, is_altered)
+    written(directory, is_altered)?;
+    events(directory, is_altered)
 }
 
 /// In two files, the second of which begins with what the latched topic said last.
@@ -155,6 +160,60 @@ fn written(directory: &Path, is_altered: bool) -> Result<(), Failure> {
     }
     writer.finish()?;
     truth.messages.sort_by_key(|message| message.log_time);
+    truth.write(&path)
+}
+
+/// Events in the order of their numbers, made before they were received.
+fn events(directory: &Path, is_altered: bool) -> Result<(), Failure> {
+    let (beside, path) = (directory.join("events"), directory.join("events.mcap"));
+    let mut log = EventLog::options().sync(EventSync::None).open(&beside)?;
+    let mut truth = Truth::default();
+    for (topic, encoding) in [("json", "json"), ("bytes", "")] {
+        let said = if encoding.is_empty() { "raw" } else { encoding };
+        let metadata = [
+            ("conduit.producer", "73656e736f7220312c20626f6f742039"),
+            ("conduit.sequence_high", "3"),
+            ("conduit.priority", "high"),
+            ("conduit.encoding", said),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.into(), value.into()));
+        let schema = Schema { message_encoding: encoding.into(), ..Schema::default() };
+        truth.channels.push(Channel { topic: topic.into(), schema, metadata: Some(metadata.into()) });
+    }
+    for number in 0..EACH {
+        let contents =
+            [("json", Encoding::Json, messages::json(number)), ("bytes", Encoding::Raw, messages::bytes(number))];
+        for (topic, encoding, data) in contents {
+            let received = 1_700_000_000_000_000_000 + truth.messages.len() as u64 * 1000;
+            let event = Event {
+                topic,
+                payload: &data,
+                priority: Priority::High,
+                encoding,
+                producer: *b"sensor 1, boot 9",
+                sequence: (3 << 32) + number,
+                timestamp: received - 500,
+                received,
+                origin: Origin::Local,
+            };
+            log.append(&event).map_err(|error| -> Failure { error })?;
+            let mut data = data;
+            if is_altered && number == ALTERED {
+                data.iter_mut().for_each(|byte| *byte ^= 1);
+            }
+            let (sequence, publish_time) = (Some(number as u32), Some(received - 500));
+            let topic = topic.into();
+            truth.messages.push(Message { topic, sequence, log_time: received, publish_time, data, fields: None });
+        }
+        if number % 16 == 0 {
+            log.commit().map_err(|error| -> Failure { error })?;
+        }
+    }
+    log.finish()?;
+    let files = EventLog::files(&beside)?;
+    let [file] = &files[..] else { return Err(format!("one file, not {files:?}").into()) };
+    std::fs::rename(file, &path)?;
+    std::fs::remove_dir_all(&beside)?;
     truth.write(&path)
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Journal<H: Shelf> {
     spare: Vec<u8>,
     file: Option<Part<H::Storage>>,
     ended: Vec<Ended>,
+    /// A file that was ended, and may not be on the disk.
+    unsynced: Option<(PathBuf, io::Error)>,
     /// Groups that are in files.
     groups: u64,
 }
@@ -91,6 +93,7 @@ impl<H: Shelf> Journal<H> {
             spare: Vec::new(),
             file: None,
             ended: Vec::new(),
+            unsynced: None,
             groups: 0,
         })
     }
@@ -126,6 +129,11 @@ impl<H: Shelf> Journal<H> {
     /// The files that were ended since this was asked last.
     pub fn take_ended(&mut self) -> Vec<Ended> {
         mem::take(&mut self.ended)
+    }
+
+    /// A file that was ended since this was asked last, and may not be on the disk but for what was synced before.
+    pub fn take_unsynced(&mut self) -> Option<(PathBuf, io::Error)> {
+        self.unsynced.take()
     }
 
     /// The channels of these keys, good until the next call or commit. If the file has no more, what was appended is
@@ -251,9 +259,13 @@ impl<H: Shelf> Journal<H> {
             self.generation += 1;
         }
         let Some(Part { path, mut writer, sync, .. }) = self.file.take() else { return };
-        if let Err(error) = writer.finish().and_then(|_| sync()) {
-            tracing::warn!(%error, path = %path.display(), "a file got no end; what is in it is safe");
+        if let Err(error) = writer.finish() {
+            tracing::warn!(%error, path = %path.display(), "a file got no end, which it gets when it is opened next");
             let _ = writer.cut_back();
+        }
+        if let Err(error) = sync() {
+            tracing::error!(%error, path = %path.display(), "the disk has not taken all of a file");
+            self.unsynced = Some((path.clone(), error));
         }
         self.ended.push(Ended { bytes: writer.written(), path });
     }

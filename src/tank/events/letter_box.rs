@@ -3,11 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-
-use rustix::fs::{FlockOperation, flock};
 
 use super::channels::key;
 use super::cleared::{self, Places};
@@ -371,8 +369,8 @@ fn clear_file(number: u32, path: &Path, filter: &LetterFilter, cleared: &mut Cle
     let failed = |action| move |source| Error::Io { action, path: path.into(), source };
     // Before it is read: then all that it will ever have is read.
     let done = match is_done(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        done => done.map_err(failed("open"))?,
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(()),
+        done => done?,
     };
     let (mut meant, mut letters, mut left) = (Places::default(), 0, 0);
     let each = |place: u32, facts: Option<Facts>, message: &Message<'_>| {
@@ -407,9 +405,13 @@ fn clear_file(number: u32, path: &Path, filter: &LetterFilter, cleared: &mut Cle
     Ok(())
 }
 
-/// The file, if nobody adds to it any more. As long as it is open, nobody begins to.
-fn is_done(path: &Path) -> io::Result<Option<File>> {
-    let file = File::open(path)?;
-    let is_done = series::is_ended(path)? || flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-    Ok(is_done.then_some(file))
+/// Something to hold as long as nobody is to add to the file; `None` if somebody may.
+fn is_done(path: &Path) -> Result<Option<Option<File>>, Error> {
+    let ended = series::is_ended(path).map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
+    match path.parent() {
+        _ if ended => Ok(Some(None)),
+        // A store that was killed left it: until it is taken over by another, which waits for this.
+        Some(directory) => Ok(series::lock(directory, STEM)?.map(Some)),
+        None => Ok(None),
+    }
 }

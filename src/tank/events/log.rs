@@ -101,7 +101,11 @@ impl EventLogOptions {
             syncer,
             files: found.files,
             looked: Instant::now(),
-            counts: EventLogCounts { set_aside: found.set_aside, ..EventLogCounts::default() },
+            counts: EventLogCounts {
+                set_aside: found.set_aside,
+                damaged_groups: found.damaged,
+                ..EventLogCounts::default()
+            },
         };
         log.remove_old();
         Ok(log)
@@ -176,7 +180,7 @@ pub struct EventLogCounts {
     pub removed_bytes: u64,
     /// Files that could not be read when the log was opened, and were given names that end in `.damaged`.
     pub set_aside: u64,
-    /// Damaged groups that were left out when the log was read.
+    /// Damaged pieces that were left out when the log was opened and read.
     pub damaged_groups: u64,
 }
 
@@ -254,15 +258,24 @@ impl EventLog {
     }
 
     fn try_write(&mut self) -> Result<(), Error> {
-        if let Some(source) = self.syncer.as_ref().and_then(Syncer::take_failure) {
-            let path = self.journal.file().map_or(self.directory(), |(path, _)| path).to_owned();
-            // The system may have forgotten what it could not write: nothing more goes there.
-            self.journal.end_file();
-            return Err(Error::Io { action: "sync", path, source });
+        let has_some = self.journal.pending() > 0;
+        if let Some(syncer) = &self.syncer {
+            if let Some(source) = syncer.take_failure() {
+                let path = self.journal.file().map_or(self.directory(), |(path, _)| path).to_owned();
+                // The system may have forgotten what it could not write: nothing more goes there.
+                self.journal.end_file();
+                return Err(Error::Io { action: "sync", path, source });
+            }
         }
         self.journal.commit(self.is_synced())?;
-        if let (Some(syncer), Some((_, file))) = (&self.syncer, self.journal.file()) {
-            syncer.written(file);
+        if let Some(syncer) = &self.syncer {
+            // Where each group is synced, nothing is left to be lost here.
+            if let Some((path, source)) = self.journal.take_unsynced() {
+                return Err(Error::Io { action: "sync", path, source });
+            }
+            if let Some((_, file)) = self.journal.file().filter(|_| has_some) {
+                syncer.written(file);
+            }
         }
         let ended = self.journal.take_ended();
         let is_due = !ended.is_empty() || self.options.max_age.is_some() && self.looked.elapsed() > LOOK;

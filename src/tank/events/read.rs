@@ -3,7 +3,7 @@
 use crate::tank::format::op;
 use crate::tank::format::parse::{Message, Records};
 use crate::tank::read::walk::Stop;
-use crate::tank::{Error, Recording, Topic};
+use crate::tank::{Error, Problem, Recording, Topic};
 
 /// Calls with each message, in the order of the file; what is damaged is left out, and told to `damaged`. Ends early when
 /// `each` says `false`.
@@ -12,6 +12,11 @@ pub(super) fn messages(
     mut each: impl FnMut(&Topic, &Message<'_>) -> bool,
     mut damaged: impl FnMut(Error),
 ) -> Result<(), Error> {
+    for problem in recording.problems() {
+        if let Problem::Skipped { offset, fault, .. } = problem {
+            damaged(recording.error(Stop::Fault { offset: *offset, fault: fault.clone() }));
+        }
+    }
     let mut topics: Vec<Option<&Topic>> = Vec::new();
     for topic in recording.topics() {
         let id = usize::from(topic.id);

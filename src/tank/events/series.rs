@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -16,6 +16,9 @@ use super::journal::{Ended, Shelf, SyncFile};
 use crate::tank::format::MAGIC;
 use crate::tank::storage::DiskFile;
 use crate::tank::{Error, recover};
+
+/// How long somebody who has a directory is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Files `STEM-0000000001.mcap` and so on in a directory.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ pub(super) struct Found {
     pub files: VecDeque<Kept>,
     /// Files that were none, and were given another name.
     pub set_aside: u64,
+    /// Damaged pieces of files that were given an end.
+    pub damaged: u64,
 }
 
 impl Series {
@@ -69,11 +74,11 @@ impl Series {
     /// killed.
     pub fn open(directory: &Path, stem: &'static str) -> Result<(Self, Found), Error> {
         make(directory)?;
-        let lock = lock(directory, stem)?.ok_or_else(|| Error::DirectoryInUse { path: directory.into() })?;
+        let lock = lock_soon(directory, stem)?.ok_or_else(|| Error::DirectoryInUse { path: directory.into() })?;
         let mut found = Found::default();
         let files = files(directory, stem)?;
-        let last = files.last().map_or(0, |(number, _)| *number).max(last_number(&lock));
-        let next = last.checked_add(1).ok_or_else(|| no_number(directory))?;
+        let last = files.last().map_or(0, |(number, _)| *number);
+        let next = last.max(last_number(&lock)).checked_add(1).ok_or_else(|| no_number(directory))?;
         for (number, path) in files {
             // The end of the last one may be there only in part: a loss of power leaves what it likes.
             let is_whole = number < last && is_ended(&path).map_err(|source| Error::read(&path, source))?;
@@ -133,6 +138,17 @@ fn last_number(lock: &File) -> u32 {
 fn make(directory: &Path) -> Result<(), Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|source| Error::Io { action: "make the directory", path: directory.into(), source })
+}
+
+/// As [`lock`], but that one who gives it back soon is waited for: who clears letters, or a process that was just killed.
+fn lock_soon(directory: &Path, stem: &str) -> Result<Option<File>, Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match lock(directory, stem)? {
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            taken => return Ok(taken),
+        }
+    }
 }
 
 /// Takes the right to add files; `None` if somebody else has it.
@@ -202,6 +218,7 @@ fn take_over(path: &Path, found: &mut Found) -> Result<bool, Error> {
         Ok(recovered) => {
             let (messages, cut, damaged) = (recovered.messages(), recovered.cut, recovered.damaged);
             tracing::info!(path = %path.display(), messages, cut, damaged, "took over what was not finished");
+            found.damaged += damaged;
             Ok(true)
         }
         // Nothing was written to it.
