@@ -42,6 +42,7 @@ mod publish;
 mod record;
 #[cfg(feature = "net")]
 mod send;
+#[cfg(feature = "net")]
 mod serve;
 mod stats;
 #[cfg(feature = "tank")]
