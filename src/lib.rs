@@ -22,6 +22,11 @@
     doc = "| recordings | `tank` | whoever wants to know what happened | [`tank`]: [`tank::Recorder`], [`tank::Player`] |"
 )]
 #![cfg_attr(not(feature = "tank"), doc = "| recordings | `tank` | whoever wants to know what happened | `tank` |")]
+#![cfg_attr(
+    feature = "net",
+    doc = "| events over a network | `net` | producers on other machines | [`net`]: [`net::Server`], [`net::Client`] |"
+)]
+#![cfg_attr(not(feature = "net"), doc = "| events over a network | `net` | producers on other machines | `net` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
 //!
 //! The kernel's types live in a `static`, in a leaked box, or behind a reference that outlives the threads that use them (as in

@@ -54,6 +54,10 @@ impl From<Fault> for Status {
     }
 }
 
+/// The lane in an answer to no event, behind which the connection ends: its sequence is the place in the stream at which
+/// something was wrong, in bytes, or 0 for a client that may not do this at all.
+pub const NO_LANE: u8 = 255;
+
 /// Consecutive sequences with the same answer: one at least.
 ///
 /// ```
@@ -72,7 +76,7 @@ pub struct Range {
     last: u64,
     /// What became of them.
     pub status: Status,
-    /// The number of the lane that they are in, or would have been.
+    /// The number of the lane that they are in, or would have been; [`NO_LANE`] if this is about no event.
     pub lane: u8,
     /// When to send them again, in milliseconds, if they were throttled.
     pub retry_after_ms: u32,

@@ -1,4 +1,13 @@
-//! Events over the network: a server that takes them over TCP and UDP and hands them to an [event engine](crate::engine).
+//! Events over the network: a server that takes them over TCP and UDP and hands them to an [event engine](crate::engine), and
+//! its clients.
+//!
+//! | to | use |
+//! |---|---|
+//! | take events | [`Server`] |
+//! | send events from threads, each taken once whatever the connection does | [`Client`] |
+//! | the same on tokio | [`AsyncClient`] |
+//! | send many in datagrams, and hear nothing of them | [`UdpSender`] |
+//! | keep and resend events over a transport of your own; pure | [`outbox`] |
 //!
 //! Frames of both kinds are taken on both ports, see `docs/frame.md`: the first byte of a connection or of a datagram tells
 //! which they are. Each event whose producer asks for it is answered.
@@ -24,6 +33,7 @@
 //! ```
 
 mod answers;
+mod client;
 mod datagrams;
 mod error;
 mod http;
@@ -34,6 +44,10 @@ mod session;
 mod tcp;
 mod udp;
 
+pub use client::outbox::{self, Acks, Fate, First, Outcome, Retry};
+pub use client::{
+    AsyncClient, Client, ClientError, ClientOptions, Receipt, Reconnect, Report, UdpCounts, UdpOptions, UdpSender,
+};
 pub use error::Error;
 pub use metrics::metrics;
 pub use server::{CloseReason, NetStats, Server, ServerOptions};

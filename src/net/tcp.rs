@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::answers::Answers;
 use super::server::{CloseReason, Counts, Shared, Stage, is_authorized, reached, run};
 use super::session::{Session, Stop};
-use crate::ack::{Range, Status};
+use crate::ack::{NO_LANE, Range, Status};
 use crate::engine::{Batch, Engine, Origin, Progress, Source};
 use crate::frame::{Dialect, Fault, Hello, Kind, VERSION, Welcome};
 use crate::std::futex::now;
@@ -27,8 +27,6 @@ const READ: usize = 256 << 10;
 const BACKLOG: usize = 256 << 10;
 /// How long what was begun to be sent is waited for when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// The lane in an answer to a frame that has no sequence: what stands there instead is its first byte's place in the stream.
-const NO_LANE: u8 = 255;
 
 /// Accepts connections and hands them to the threads that read, in turn.
 pub(super) fn accept(

@@ -9,6 +9,7 @@
 //! | `output` | standard output that may be closed at any time, JSON, colours, lines drawn anew in place |
 //! | `events` | sleeping until a signal, a topic, a thread or a descriptor wants attention |
 //! | `follow`, `patterns` | topic arguments, and observing what they stand for |
+//! | `lines` | standard input, line by line |
 //! | `keys` | single keys from a terminal, and signals that ask for something |
 //! | `units`, `stats`, `describe` | quantities, percentiles, what is known about a topic |
 
@@ -27,6 +28,7 @@ mod hz;
 mod info;
 #[cfg(any(feature = "tank", feature = "net"))]
 mod keys;
+mod lines;
 mod nodes;
 #[cfg(not(all(feature = "tank", feature = "net")))]
 mod off;
@@ -38,6 +40,8 @@ mod play;
 mod publish;
 #[cfg(feature = "tank")]
 mod record;
+#[cfg(feature = "net")]
+mod send;
 #[cfg(feature = "net")]
 mod serve;
 mod stats;
@@ -94,6 +98,8 @@ enum Command {
     Play(play::Args),
     #[cfg(feature = "tank")]
     Tank(tank::Args),
+    #[cfg(feature = "net")]
+    Send(send::Args),
     #[cfg(feature = "tank")]
     Dlq(dlq::Args),
     #[cfg(not(all(feature = "tank", feature = "net")))]
@@ -153,6 +159,8 @@ fn main() -> ExitCode {
         Command::Play(args) => play::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Tank(args) => tank::run(&args, &context),
+        #[cfg(feature = "net")]
+        Command::Send(args) => send::run(args, &context),
         #[cfg(feature = "tank")]
         Command::Dlq(args) => dlq::run(&args, &context),
         #[cfg(not(all(feature = "tank", feature = "net")))]

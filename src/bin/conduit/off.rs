@@ -6,13 +6,19 @@ use crate::outcome::{Failure, Result};
 pub enum Command {
     #[cfg(not(feature = "tank"))]
     /// Record topics into MCAP files (built without the feature `tank`)
+    #[cfg(not(feature = "tank"))]
     Record(Anything),
     #[cfg(not(feature = "tank"))]
     /// Publish what was recorded (built without the feature `tank`)
+    #[cfg(not(feature = "tank"))]
     Play(Anything),
     #[cfg(not(feature = "tank"))]
     /// Look at recordings (built without the feature `tank`)
+    #[cfg(not(feature = "tank"))]
     Tank(Anything),
+    /// Send events to a server (built without the feature `net`)
+    #[cfg(not(feature = "net"))]
+    Send(Anything),
     #[cfg(not(feature = "tank"))]
     /// Look at events that could not be processed (built without the feature `tank`)
     Dlq(Anything),
@@ -37,6 +43,8 @@ pub fn run(command: &Command) -> Result {
         Command::Tank(Anything { .. }) => ("tank", "tank"),
         #[cfg(not(feature = "tank"))]
         Command::Dlq(Anything { .. }) => ("dlq", "tank"),
+        #[cfg(not(feature = "net"))]
+        Command::Send(Anything { .. }) => ("send", "net"),
         #[cfg(not(feature = "net"))]
         Command::Serve(Anything { .. }) => ("serve", "net"),
     };

@@ -58,6 +58,19 @@ impl From<conduit::tank::Error> for Failure {
     }
 }
 
+#[cfg(feature = "net")]
+impl From<conduit::net::ClientError> for Failure {
+    fn from(error: conduit::net::ClientError) -> Self {
+        use conduit::net::ClientError;
+        match error {
+            ClientError::InvalidOption { .. } | ClientError::Address(_) | ClientError::Event(_) => {
+                Failure::Usage(error.to_string())
+            }
+            error => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
 impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {
         Failure::Usage(error.to_string())

@@ -1,7 +1,6 @@
 //! `conduit pub`: publishes from the command line.
 
 use std::io::IsTerminal;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use conduit::msgs;
@@ -13,6 +12,7 @@ use conduit::{Error, Publisher};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
+use crate::lines::{Lines, Next};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{note, print_json};
 use crate::{Context, completions, describe, units};
@@ -195,7 +195,7 @@ impl Kind {
     }
 }
 
-fn hex(text: &str) -> Result<Vec<u8>> {
+pub fn hex(text: &str) -> Result<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let is_hex = digits.len() % 2 == 0 && digits.iter().all(u8::is_ascii_hexdigit);
@@ -355,18 +355,6 @@ enum Source {
     Lines(Lines),
 }
 
-#[derive(Default)]
-struct Lines {
-    buffer: Vec<u8>,
-    ended: bool,
-}
-
-enum Next {
-    Text(Vec<u8>),
-    End,
-    Interrupted,
-}
-
 impl Source {
     fn new(data: Option<&str>) -> Result<Option<Self>> {
         Ok(match data {
@@ -396,38 +384,6 @@ impl Source {
                 Ok(if events.is_interrupted() { Next::Interrupted } else { Next::Text(text.clone()) })
             }
             Source::Lines(lines) => lines.next(events),
-        }
-    }
-}
-
-impl Lines {
-    fn next(&mut self, events: &mut Events) -> Result<Next> {
-        let stdin = std::io::stdin();
-        let mut seen = 0;
-        loop {
-            if let Some(end) = self.buffer[seen..].iter().position(|byte| *byte == b'\n') {
-                let mut line: Vec<u8> = self.buffer.drain(..=seen + end).collect();
-                line.pop();
-                return Ok(Next::Text(line));
-            }
-            seen = self.buffer.len();
-            if self.ended {
-                return Ok(if self.buffer.is_empty() {
-                    Next::End
-                } else {
-                    Next::Text(std::mem::take(&mut self.buffer))
-                });
-            }
-            if events.is_interrupted() {
-                return Ok(Next::Interrupted);
-            }
-            if !events.wait(&[stdin.as_fd()], None)?.ready.is_empty() {
-                self.buffer.resize(seen + (1 << 16), 0);
-                let count = rustix::io::read(&stdin, &mut self.buffer[seen..])
-                    .map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
-                self.buffer.truncate(seen + count);
-                self.ended = count == 0;
-            }
         }
     }
 }
