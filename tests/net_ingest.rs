@@ -365,7 +365,8 @@ fn gated(domain: &Domain) -> (conduit::engine::EngineOptions, mpsc::SyncSender<(
 fn a_stream_without_acks_is_held_and_loses_nothing() {
     let domain = Domain::new();
     let (engine, gate, handled) = gated(&domain);
-    let server = server_with(engine.capacity(conduit::lanes::Lane::Transactional, 64), |options| options);
+    let engine = engine.capacity(conduit::lanes::Lane::Transactional, 64).hold(PATIENCE * 100);
+    let server = server_with(engine, |options| options);
     let count = 5_000;
     let mut block = Vec::new();
     for n in 0..count {

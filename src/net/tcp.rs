@@ -226,7 +226,7 @@ impl Connection {
             at = at.min(self.unread_since.saturating_add(nanos(options.frame_timeout)));
         }
         if self.is_held {
-            at = at.min(now() + 1_000_000_000);
+            at = at.min(now().saturating_add(self.source.hold()));
         }
         let at = at.min(self.answers.due_at().unwrap_or(u64::MAX));
         let instant = Instant::now() + Duration::from_nanos(at.saturating_sub(now()));

@@ -92,6 +92,32 @@ impl<const N: usize> Producers<N> {
         }
     }
 
+    /// A copy of a producer's window, empty if it has none: for whoever looks for and records many of its events in a row, and
+    /// [puts it back](Producers::put) then. Counts as a look.
+    pub fn window(&mut self, producer: &ProducerId) -> Window {
+        let found = self.find(producer);
+        self.touch(found);
+        self.entry(found).map_or(Window::new(), |entry| entry.window.clone())
+    }
+
+    /// Has a producer's window be this one: what [`window`](Producers::window) returned, with more recorded in it. An empty one
+    /// changes nothing.
+    pub fn put(&mut self, producer: &ProducerId, window: Window) {
+        if window.newest() == 0 {
+            return;
+        }
+        let found = match self.find(producer) {
+            0 => self.add(producer),
+            found => {
+                self.touch(found);
+                found
+            }
+        };
+        if let Some(entry) = self.entry(found) {
+            entry.window = window;
+        }
+    }
+
     /// The newest sequence of a producer that was recorded; 0 if there is none: what it has to go on behind.
     pub fn newest(&self, producer: &ProducerId) -> u64 {
         self.entries.get(index(self.find(producer))).map_or(0, |entry| entry.window.newest())

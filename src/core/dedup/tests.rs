@@ -353,3 +353,23 @@ mod keys {
         }
     }
 }
+
+#[test]
+fn a_window_that_was_taken_out_and_put_back_is_as_if_it_had_stayed() {
+    let mut stayed = Producers::<4>::new(7);
+    let mut taken = Producers::<4>::new(7);
+    for (producer, first) in [([1; 16], 5), ([2; 16], 1), ([1; 16], 3), ([3; 16], 0)] {
+        let mut window = taken.window(&producer);
+        for sequence in (first..first + 4).filter(|sequence| *sequence != 0) {
+            assert_eq!(window.look(sequence), stayed.look(&producer, sequence));
+            stayed.record(&producer, sequence);
+            window.record(sequence);
+        }
+        taken.put(&producer, window);
+        assert_eq!(taken.newest(&producer), stayed.newest(&producer));
+    }
+    assert_eq!(taken.len(), stayed.len());
+    let nothing = taken.window(&[9; 16]);
+    taken.put(&[9; 16], nothing);
+    assert_eq!((taken.len(), taken.evicted()), (3, 0), "who has nothing recorded takes no place");
+}

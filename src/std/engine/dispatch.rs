@@ -18,7 +18,7 @@ use super::stores::DeadReason;
 use super::topics::{NoTopic, TopicIndex};
 use crate::ack::{Range, Status};
 use crate::backpressure::State;
-use crate::dedup::{ProducerId, Producers, Seen};
+use crate::dedup::{ProducerId, Producers, Seen, Window};
 use crate::frame::{Flags, Priority};
 use crate::lanes::{Lane, Reason};
 
@@ -139,6 +139,8 @@ impl Dispatch {
         });
         let pressure = if self.is_closed { Pressure::Full } else { shared.pressure() };
         let numbered = info.producer != [0; 16];
+        // Of one producer for all of the batch: taken out, so that each event costs a look at a bit.
+        let mut taken = if numbered { self.taken.window(&info.producer) } else { Window::new() };
         let (mut done, mut looked_again) = (true, None);
         while let Some(entry) = batch.entries().get(held.next) {
             let lane = Lane::of(entry.priority);
@@ -150,7 +152,7 @@ impl Dispatch {
                 Some(part) => part.item(held.in_part[lane as usize], topic),
                 None => whole.item(held.next, topic),
             };
-            let verdict = match self.taken.look(&info.producer, sequence) {
+            let verdict = match taken.look(sequence) {
                 Seen::New => {
                     let topic = self.topics.find(batch.topic(held.next), entry.encoding(), batch.read_at);
                     match topic {
@@ -164,7 +166,16 @@ impl Dispatch {
                                 Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 }
                             } else {
                                 let item = item(topic);
-                                self.admit(entry.priority, item, pressure, wants_log, info, sequence, touched)
+                                self.admit(
+                                    entry.priority,
+                                    item,
+                                    pressure,
+                                    wants_log,
+                                    info,
+                                    sequence,
+                                    &mut taken,
+                                    touched,
+                                )
                             }
                         }
                     }
@@ -210,7 +221,7 @@ impl Dispatch {
                         _ => false,
                     };
                     if kept {
-                        self.taken.record(&info.producer, sequence);
+                        taken.record(sequence);
                         Verdict::DeadLetter { lane, reason }
                     } else {
                         Verdict::Dropped { lane, cause: DropReason::DeadLettersFull }
@@ -226,6 +237,7 @@ impl Dispatch {
             }
         }
         drop((whole, parts));
+        self.taken.put(&info.producer, taken);
         if std::mem::take(&mut touched.lanes[Lane::Realtime as usize]) {
             shared.sleepers.realtime.get().into_iter().for_each(Thread::unpark);
         }
@@ -244,6 +256,7 @@ impl Dispatch {
         wants_log: bool,
         info: &Arc<SourceInfo>,
         sequence: u64,
+        taken: &mut Window,
         touched: &mut Touched,
     ) -> Verdict {
         let lane = Lane::of(priority);
@@ -254,7 +267,7 @@ impl Dispatch {
         match self.lanes.offer(priority, item) {
             Ok(accepted) => {
                 touched.lanes[lane as usize] = true;
-                self.taken.record(&info.producer, sequence);
+                taken.record(sequence);
                 if let (Some(item), Some(log)) = (for_log, &mut self.log) {
                     log.push(LogEntry::Event(item));
                     self.logged.record(&info.producer, sequence);

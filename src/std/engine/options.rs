@@ -42,6 +42,7 @@ pub struct EngineOptions {
     targets: [Duration; 3],
     capacities: [usize; 3],
     memory: usize,
+    hold: Duration,
     credit: u32,
     log: Option<Box<dyn DurableLog>>,
     letters: Option<Box<dyn DeadLetters>>,
@@ -91,6 +92,7 @@ impl EngineOptions {
             targets: [Duration::from_micros(100), Duration::from_millis(1), Duration::from_millis(10)],
             capacities: [REALTIME, LOWER, LOWER],
             memory: 256 << 20,
+            hold: Duration::from_secs(1),
             credit: 1024,
             log: None,
             letters: None,
@@ -176,6 +178,13 @@ impl EngineOptions {
         self
     }
 
+    /// How long a stream without answers is [held](super::Progress::Held), as its lane has no room, before its events of medium
+    /// priority and lower become dead letters, so that urgent ones behind them get through. Default 1 s.
+    pub fn hold(mut self, patience: Duration) -> Self {
+        self.hold = patience;
+        self
+    }
+
     /// How many events a producer may have on their way, as answers say it: at most 1024, as far as duplicates are known.
     /// Default 1024.
     pub fn credit(mut self, events: u32) -> Self {
@@ -244,6 +253,7 @@ impl EngineOptions {
             sleepers: Default::default(),
             memory: Arc::default(),
             memory_limit: self.memory,
+            hold: u64::try_from(self.hold.as_nanos()).unwrap_or(u64::MAX),
             topics,
             targets: self.targets.map(|target| u64::try_from(target.as_nanos()).unwrap_or(u64::MAX)),
             capacities: self.capacities,

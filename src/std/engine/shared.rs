@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) sleepers: Sleepers,
     pub(super) memory: Arc<Memory>,
     pub(super) memory_limit: usize,
+    /// How long a source is held before what is not urgent gives way, in nanoseconds.
+    pub(super) hold: u64,
     pub(super) topics: Arc<Topics>,
     /// By lane, in nanoseconds.
     pub(super) targets: [u64; 3],
@@ -101,12 +103,15 @@ impl Shared {
         self.room.notify_all();
     }
 
-    /// Sleeps until there may be room, or for so many nanoseconds.
-    pub(super) fn wait_for_room(&self, nanoseconds: u64) {
+    /// How often there was room again, to be [waited](Shared::wait_for_room) on: read before what is refused is tried.
+    pub(super) fn rooms(&self) -> u64 {
+        *self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps until there was room since, or for as long as a source is held.
+    pub(super) fn wait_for_room(&self, seen: u64) {
         let rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        // Room that came between the refusal and this is seen by the caller's timeout alone; so it is short.
-        let timeout = Duration::from_nanos(nanoseconds).min(Duration::from_millis(10));
-        drop(self.room.wait_timeout(rooms, timeout));
+        drop(self.room.wait_timeout_while(rooms, Duration::from_nanos(self.hold), |rooms| *rooms == seen));
     }
 
     /// Logs, counts and publishes that a lane's state is another.

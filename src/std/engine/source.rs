@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Engine;
+#[cfg(doc)]
+use super::EngineOptions;
 use super::batch::{Batch, Handle};
 use super::dispatch::{Held, Touched};
 use super::event::Origin;
@@ -41,8 +43,8 @@ struct Waiting {
 
 impl Waiting {
     /// Whether what is not urgent has to give way: nothing of it was taken for too long, or something urgent waits behind it.
-    fn gives_up(&self, now: u64) -> bool {
-        let is_over = |since: u64| now >= since.saturating_add(Source::PATIENCE);
+    fn gives_up(&self, now: u64, patience: u64) -> bool {
+        let is_over = |since: u64| now >= since.saturating_add(patience);
         let urgent_waits =
             || self.handles[0].as_ref().is_some_and(|all| all.shared().has_urgent_from(self.held.next()));
         is_over(self.progress) || is_over(self.since) && urgent_waits()
@@ -88,8 +90,8 @@ pub enum Progress {
     /// Each event was taken or answered.
     Done,
     /// The rest waits until there is room: [`resume`](Source::resume) when the engine [says](Engine::on_room) that there may be
-    /// some, and a second after it was handed in, when events of medium priority and lower become dead letters so that urgent
-    /// ones behind them get through.
+    /// some, and a second after it was handed in (or as [told](EngineOptions::hold)), when events of medium priority and lower
+    /// become dead letters so that urgent ones behind them get through.
     Held,
 }
 
@@ -230,7 +232,7 @@ impl Source {
     /// [`resume`](Source::resume), as [`hand_in`](Source::hand_in).
     pub(crate) fn go_on(&mut self, answers: &mut Vec<Range>) -> Progress {
         let Some(waiting) = &mut self.held else { return Progress::Done };
-        let gives_up = waiting.gives_up(now());
+        let gives_up = waiting.gives_up(now(), self.engine.hold);
         let before = waiting.held.next();
         let mut dispatch = self.engine.dispatch();
         let touched = &mut self.touched;
@@ -255,23 +257,28 @@ impl Source {
         }
     }
 
+    /// When what is held is to be gone on with though nobody said that there is room, in nanoseconds from now.
+    #[cfg(feature = "net")]
+    pub(crate) fn hold(&self) -> u64 {
+        self.engine.hold
+    }
+
     /// Whether so many bytes of its events are under way that no more should be read. Its `notify` is called when that is over.
     #[cfg(feature = "net")]
     pub(crate) fn is_ahead(&self) -> bool {
         self.info.under_way.load(Ordering::Relaxed) >= SourceInfo::AHEAD
     }
 
-    /// How long a source is held before what is not urgent gives way, in nanoseconds.
-    const PATIENCE: u64 = 1_000_000_000;
-
     /// Hands in a copy of one event; returns what became of it, if it was asked for. Waits as long as it is held.
     pub fn submit(&mut self, event: &frame::Event<'_>) -> Option<Range> {
         let mut batch = Batch::with_capacity(event.topic.len() + event.payload.len());
         batch.push(event);
         let mut answers = Vec::new();
+        let mut seen = self.engine.rooms();
         let mut progress = self.dispatch(&mut batch, &mut answers);
         while progress == Progress::Held {
-            self.engine.wait_for_room(Self::PATIENCE);
+            self.engine.wait_for_room(seen);
+            seen = self.engine.rooms();
             progress = self.resume(&mut answers);
         }
         answers.pop()
