@@ -11,9 +11,10 @@ use conduit::tank::{DeadLetterStore, EventLog};
 fn main() -> Result<(), Box<dyn Error>> {
     let state = std::env::temp_dir().join("conduit-edge");
     let engine = Engine::options()
-        .handler("sensors/*", |event: &Event<'_>| match event.payload {
-            [] => Err(Failure::reject("a reading has a value")),
-            reading => Ok(println!("{} {} {}", event.topic, event.origin, String::from_utf8_lossy(reading))),
+        .handler("sensors/*", |event: &Event<'_>| {
+            let reading = std::str::from_utf8(event.payload).map_err(Failure::reject)?;
+            println!("{} {} {reading}", event.topic, event.origin);
+            Ok(())
         })
         .durable_log(EventLog::open(state.join("events"))?)
         .dead_letters(DeadLetterStore::open(state.join("dead-letters"))?)
