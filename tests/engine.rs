@@ -36,20 +36,23 @@ fn durable(sequence: u64) -> frame::Event<'static> {
     frame::Event { flags: Flags::ACK_WHEN_DURABLE, ..event("t", sequence, Priority::Medium, b"x") }
 }
 
-/// Dead letters in memory: topic, sequence, reason, attempts, detail.
+/// Topic, sequence, reason, attempts, detail.
+type Kept = (String, u64, DeadReason, u32, String);
+
+/// Dead letters in memory.
 #[derive(Clone, Default)]
 struct Letters(Arc<LettersInner>);
 
 #[derive(Default)]
 struct LettersInner {
-    kept: Mutex<Vec<(String, u64, DeadReason, u32, String)>>,
+    kept: Mutex<Vec<Kept>>,
     flushed: AtomicU64,
     is_full: AtomicBool,
     fails: AtomicU32,
 }
 
 impl Letters {
-    fn kept(&self) -> Vec<(String, u64, DeadReason, u32, String)> {
+    fn kept(&self) -> Vec<Kept> {
         self.0.kept.lock().unwrap().clone()
     }
 }
