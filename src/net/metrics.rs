@@ -150,5 +150,6 @@ fn sockets(text: &mut Text, net: &NetStats) {
     text.counter("conduit_datagrams_bad", "Datagrams that were no frames.").sample(&[], net.bad_datagrams);
     text.counter("conduit_datagrams_unauthorized", "Datagrams without the token.")
         .sample(&[], net.unauthorized_datagrams);
-    text.counter("conduit_datagrams_lost", "Datagrams that the kernel dropped.").sample(&[], net.datagrams_lost);
+    text.counter("conduit_datagrams_lost", "What the kernel dropped: datagrams, or several put together.")
+        .sample(&[], net.datagrams_lost);
 }

@@ -284,7 +284,7 @@ pub struct NetStats {
     pub bad_datagrams: u64,
     /// Datagrams without the token.
     pub unauthorized_datagrams: u64,
-    /// Datagrams that the kernel dropped, as they came faster than they were read.
+    /// What the kernel dropped, as it came faster than it was read: datagrams, or several that it had put together.
     pub datagrams_lost: u64,
 }
 
