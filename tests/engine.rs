@@ -390,6 +390,23 @@ fn memory_stays_within_its_limit_and_what_is_urgent_has_the_last_quarter() {
 }
 
 #[test]
+fn what_was_throttled_is_no_duplicate_when_it_comes_again() {
+    let domain = Domain::new();
+    let gate = Gate::default();
+    let engine = options(&domain).capacity(Lane::Transactional, 16).handler("**", gate.handler()).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    let mut send = |n| source.submit(&event("t", n, Priority::Medium, b"x")).unwrap().status;
+    let mut sequence = 1;
+    while send(sequence) == Status::Accepted {
+        sequence += 1;
+    }
+    gate.open();
+    eventually("all before it are done", || engine.stats().lanes[1].processed == sequence - 1);
+    assert_eq!([send(sequence), send(sequence)], [Status::Accepted, Status::Duplicate]);
+    assert_eq!(engine.stop(SOON).throttled[2], 1);
+}
+
+#[test]
 fn what_is_not_urgent_gives_way_when_it_is_held_for_too_long() {
     let domain = Domain::new();
     let (gate, letters) = (Gate::default(), Letters::default());

@@ -39,7 +39,7 @@ pub struct Config {
     pub domain: String,
     /// Bytes that the events under way may take.
     pub memory: usize,
-    /// How long the end may take: what is under way by then is counted as lost.
+    /// How long the end waits for stores that fail and for clients that do not read.
     pub drain_timeout: Duration,
     pub server: Server,
     pub acks: Acks,
