@@ -331,7 +331,9 @@ impl Gate {
     fn handler(&self) -> impl Fn(&Event<'_>) -> Result<(), Failure> + use<> {
         let gate = self.0.clone();
         move |_| {
-            drop(gate.1.wait_while(gate.0.lock().unwrap(), |open| !*open).unwrap());
+            // By itself in the end, so that a test that failed ends.
+            let (mut open, timeout) = gate.1.wait_timeout_while(gate.0.lock().unwrap(), PATIENCE, |open| !*open).unwrap();
+            *open |= timeout.timed_out();
             Ok(())
         }
     }
