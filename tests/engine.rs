@@ -332,7 +332,8 @@ impl Gate {
         let gate = self.0.clone();
         move |_| {
             // By itself in the end, so that a test that failed ends.
-            let (mut open, timeout) = gate.1.wait_timeout_while(gate.0.lock().unwrap(), PATIENCE, |open| !*open).unwrap();
+            let (mut open, timeout) =
+                gate.1.wait_timeout_while(gate.0.lock().unwrap(), PATIENCE, |open| !*open).unwrap();
             *open |= timeout.timed_out();
             Ok(())
         }

@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use super::metrics::metrics;
@@ -23,9 +24,12 @@ use crate::engine::Engine;
 const CONNECTIONS: usize = 64;
 /// How long a request's header may take to come, and how long a connection may be idle.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may last, however busy it is: who doesn't read its answers keeps a place from others.
+const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Answers requests until the server is closed.
 pub(super) fn serve(
+    runtime: Runtime,
     listener: TcpListener,
     engine: Arc<Engine>,
     shared: Arc<Shared>,
@@ -35,12 +39,14 @@ pub(super) fn serve(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = async {
+                    let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+                    listener.accept().await.map(|(stream, _)| (stream, place))
+                } => accepted,
                 () = reached(&mut stage, Stage::Closed) => return Ok(()),
             };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, place)) = accepted else {
                 // Too many open files, most likely: it passes when a connection is closed.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -55,12 +61,12 @@ pub(super) fn serve(
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
                 // What goes wrong with a connection is its client's to know.
-                let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+                let _ = tokio::time::timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), answer)).await;
                 drop(place);
             });
         }
     };
-    run("answer HTTP requests", serving);
+    run(runtime, "answer HTTP requests", serving);
 }
 
 fn answer(request: &Request<Incoming>, engine: &Engine, shared: &Shared) -> Response<Full<Bytes>> {

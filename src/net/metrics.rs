@@ -129,6 +129,8 @@ fn lanes(text: &mut Text, stats: &Stats) {
 fn stores(text: &mut Text, stats: &Stats) {
     text.counter("conduit_log_events", "Events in the durable log.").sample(&[], stats.logged);
     text.counter("conduit_log_commits", "Groups of events that were committed.").sample(&[], stats.commits);
+    text.counter("conduit_log_lost", "Events that the log did not take before the engine stopped.")
+        .sample(&[], stats.log_lost);
     text.counter("conduit_log_failures", "Tries of the durable log that failed.").sample(&[], stats.log_failures);
     text.counter("conduit_dead_letters", "Letters that were given to the store.").sample(&[], stats.letters);
     text.counter("conduit_dead_letter_failures", "Tries of the store that failed.").sample(&[], stats.letter_failures);

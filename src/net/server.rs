@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
 
 use super::{Error, http, tcp, udp};
 use crate::ack::Policy;
@@ -165,7 +166,7 @@ pub(super) struct Shared {
     pub(super) options: ServerOptions,
     pub(super) counts: Counts,
     /// Those whose events are held: each is told once when there is room.
-    pub(super) held: Mutex<Vec<Arc<Notify>>>,
+    pub(super) held: Mutex<Vec<Arc<tcp::News>>>,
     pub(super) sessions: AtomicU64,
 }
 
@@ -318,6 +319,11 @@ impl Server {
         // Those who reach the metrics can only read them.
         let metrics =
             options.metrics.as_deref().map(|address| listen("http", address, true, TcpListener::bind)).transpose()?;
+        if options.max_frame > engine.memory_limit() / 4 {
+            let reason =
+                format!("a frame is at most a quarter of the engine's memory, {} bytes", engine.memory_limit());
+            return Err(Error::InvalidOption { option: "max_frame", reason });
+        }
         let engine = Arc::new(engine);
         let shared = Arc::new(Shared {
             options,
@@ -328,7 +334,8 @@ impl Server {
         let told = shared.clone();
         engine.on_room(move || {
             for waiting in std::mem::take(&mut *told.held.lock().unwrap_or_else(PoisonError::into_inner)) {
-                waiting.notify_one();
+                waiting.is_listed.store(false, Ordering::Relaxed);
+                waiting.told.notify_one();
             }
         });
         let (stage, watched) = watch::channel(Stage::Open);
@@ -350,29 +357,33 @@ impl Server {
                 let (to_reader, connections) = mpsc::unbounded_channel();
                 readers.push(to_reader);
                 let (engine, shared, watched) = (engine.clone(), shared.clone(), watched.clone());
-                server.spawn(&format!("conduit-tcp-{number}"), move || {
-                    tcp::read(connections, &engine, &shared, watched)
+                server.spawn(&format!("conduit-tcp-{number}"), move |runtime| {
+                    tcp::read(runtime, connections, &engine, &shared, watched);
                 })?;
             }
             let (shared, watched) = (shared.clone(), watched.clone());
-            server.spawn("conduit-accept", move || tcp::accept(listener, &readers, &shared, watched))?;
+            server
+                .spawn("conduit-accept", move |runtime| tcp::accept(runtime, listener, &readers, &shared, watched))?;
         }
         if let Some(listener) = metrics {
             listener.set_nonblocking(true).map_err(|source| Error::System { what: "set up a socket", source })?;
             server.http = listener.local_addr().ok();
             let (engine, shared, watched) = (engine.clone(), shared.clone(), watched.clone());
-            server.spawn("conduit-http", move || http::serve(listener, engine, shared, watched))?;
+            server.spawn("conduit-http", move |runtime| http::serve(runtime, listener, engine, shared, watched))?;
         }
         if let Some(socket) = udp {
             server.udp = socket.local_addr().ok();
             let shared = server.shared.clone();
-            server.spawn("conduit-udp", move || udp::receive(socket, &engine, &shared, watched))?;
+            server.spawn("conduit-udp", move |runtime| udp::receive(runtime, socket, &engine, &shared, watched))?;
         }
         Ok(server)
     }
 
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+    fn spawn(&mut self, name: &str, run: impl FnOnce(Runtime) + Send + 'static) -> Result<(), Error> {
+        // One turn for tasks, one look at the sockets: few tasks are ready at a time, and each does much.
+        let runtime = Builder::new_current_thread().event_interval(1).enable_all().build();
+        let runtime = runtime.map_err(|source| Error::System { what: "look at sockets", source })?;
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(runtime));
         self.threads.push(thread.map_err(|source| Error::System { what: "start a thread", source })?);
         Ok(())
     }
@@ -463,10 +474,8 @@ pub(super) async fn reached(stage: &mut watch::Receiver<Stage>, end: Stage) {
 }
 
 /// Runs `future` on this thread.
-pub(super) fn run(what: &str, future: impl Future<Output = std::io::Result<()>>) {
-    // One turn for tasks, one look at the sockets: few tasks are ready at a time, and each does much.
-    let runtime = tokio::runtime::Builder::new_current_thread().event_interval(1).enable_all().build();
-    if let Err(error) = runtime.and_then(|runtime| runtime.block_on(future)) {
+pub(super) fn run(runtime: Runtime, what: &str, future: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = runtime.block_on(future) {
         tracing::error!(%error, "cannot {what}");
     }
 }

@@ -45,6 +45,11 @@ impl Session {
         Session { dialect: None, max_len, offset: 0 }
     }
 
+    /// Has frames be so long from here on.
+    pub(crate) fn allow(&mut self, max_len: usize) {
+        self.max_len = max_len;
+    }
+
     /// Which frames come, once the first byte is there.
     pub(crate) fn dialect(&self) -> Option<Dialect> {
         self.dialect

@@ -4,11 +4,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -25,11 +26,14 @@ use crate::std::futex::now;
 const READ: usize = 256 << 10;
 /// From how many unread bytes of answers on a client's events are not read.
 const BACKLOG: usize = 256 << 10;
+/// Most bytes of a frame by which a client introduces itself.
+const HELLO_LEN: usize = 2048;
 /// How long what was begun to be sent is waited for when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Accepts connections and hands them to the threads that read, in turn.
 pub(super) fn accept(
+    runtime: Runtime,
     listener: TcpListener,
     readers: &[mpsc::UnboundedSender<(std::net::TcpStream, SocketAddr)>],
     shared: &Shared,
@@ -66,11 +70,12 @@ pub(super) fn accept(
             next += 1;
         }
     };
-    run("accept connections", accepting);
+    run(runtime, "accept connections", accepting);
 }
 
 /// Reads connections as they are handed over, until the server is closed.
 pub(super) fn read(
+    runtime: Runtime,
     mut connections: mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>,
     engine: &Arc<Engine>,
     shared: &Arc<Shared>,
@@ -91,19 +96,28 @@ pub(super) fn read(
             let (engine, shared, stage) = (engine.clone(), shared.clone(), stage.clone());
             let awake = awake.clone();
             tasks.spawn(async move {
+                let _place = Place(&shared.counts);
                 let reason = match TcpStream::from_std(stream) {
                     Ok(stream) => Connection::new(stream, peer, engine, shared.clone(), awake).run(stage).await,
                     Err(_) => CloseReason::Cut,
                 };
                 Counts::add(&shared.counts.closed[reason as usize], 1);
-                shared.counts.open.fetch_sub(1, Ordering::Relaxed);
                 tracing::debug!(%peer, reason = reason.name(), "a connection was closed");
             });
         }
         while tasks.join_next().await.is_some() {}
         Ok(())
     };
-    run("read connections", reading);
+    run(runtime, "read connections", reading);
+}
+
+/// A connection's place among those that there may be, given back whatever becomes of it.
+struct Place<'c>(&'c Counts);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Has a thread look for bytes for a while instead of sleeping: as long as a task of its has something to do, it does.
@@ -143,6 +157,10 @@ struct Connection {
     is_introduced: bool,
     /// Whether some of what was read last has to wait for room.
     is_held: bool,
+    /// Whether the source has handed in events.
+    is_used: bool,
+    /// Whether nothing was read when it was last asked.
+    was_paused: bool,
     /// The beginning of a frame of which the rest has not come, and since when it is there, in nanoseconds.
     tail: Vec<u8>,
     tail_since: u64,
@@ -153,7 +171,15 @@ struct Connection {
     unread_since: u64,
     last_byte: u64,
     /// Told when there are answers by another thread, or room.
-    news: Arc<Notify>,
+    news: Arc<News>,
+}
+
+/// What a connection is told by other threads.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) told: Notify,
+    /// Whether it is among those that are told when there is room: by whoever tells it, back to false before that.
+    pub(super) is_listed: AtomicBool,
 }
 
 /// Whether a connection goes on.
@@ -161,11 +187,14 @@ type Going = Result<(), CloseReason>;
 
 impl Connection {
     fn new(stream: TcpStream, peer: SocketAddr, engine: Arc<Engine>, shared: Arc<Shared>, awake: Arc<Awake>) -> Self {
-        let news = Arc::new(Notify::new());
+        let news = Arc::new(News::default());
         let told = news.clone();
-        let source = engine.source(Origin::Tcp(peer)).notify(move || told.notify_one()).open();
+        let source = engine.source(Origin::Tcp(peer)).credit(shared.options.window);
+        let source = source.notify(move || told.told.notify_one()).open();
+        // Strangers get no more room than it takes to introduce themselves.
+        let max_len = if shared.options.token.is_some() { HELLO_LEN } else { shared.options.max_frame };
         Connection {
-            session: Session::new(shared.options.max_frame),
+            session: Session::new(max_len),
             answers: Answers::new(shared.options.acks),
             stream,
             peer,
@@ -175,6 +204,8 @@ impl Connection {
             source,
             is_introduced: false,
             is_held: false,
+            is_used: false,
+            was_paused: false,
             tail: Vec::new(),
             tail_since: 0,
             need: 1,
@@ -187,18 +218,18 @@ impl Connection {
     async fn run(mut self, mut stage: watch::Receiver<Stage>) -> CloseReason {
         let mut timer = Box::pin(sleep_until(Instant::now()));
         let ended = loop {
-            let wants_more = !self.is_held && self.answers.backlog() < BACKLOG && !self.source.is_ahead();
+            let wants_more = self.wants_more();
             let has_more = !self.answers.unsent().is_empty();
             self.set(timer.as_mut());
             let going = tokio::select! {
                 biased;
                 () = reached(&mut stage, Stage::Draining) => break CloseReason::Stopped,
                 ready = self.stream.readable(), if wants_more => match ready {
-                    Ok(()) => self.read().await,
+                    Ok(()) => self.read(),
                     Err(_) => Err(CloseReason::Cut),
                 },
                 _ = self.stream.writable(), if has_more => Ok(()),
-                _ = self.news.notified() => self.resume(),
+                _ = self.news.told.notified() => self.resume(),
                 _ = timer.as_mut() => self.look_at_the_clock(),
             };
             let sent = self.send();
@@ -207,6 +238,7 @@ impl Connection {
                 break reason;
             }
         };
+        let ended = self.settle(ended, &mut stage).await;
         if ended == CloseReason::Stopped {
             self.drain(&mut stage).await;
         }
@@ -214,19 +246,49 @@ impl Connection {
         ended
     }
 
+    /// Whether more is read: not while what was read has to wait, nor while answers are left unread.
+    fn wants_more(&mut self) -> bool {
+        let wants_more = !self.is_held && self.answers.backlog() < BACKLOG && !self.source.is_ahead();
+        if wants_more && self.was_paused {
+            // What did not come meanwhile was not read: its client is not to blame.
+            (self.last_byte, self.tail_since) = (now(), now());
+        }
+        self.was_paused = !wants_more;
+        wants_more
+    }
+
+    /// Waits until what was read before the connection ended has found room, unless the server stops.
+    async fn settle(&mut self, ended: CloseReason, stage: &mut watch::Receiver<Stage>) -> CloseReason {
+        while self.is_held && ended != CloseReason::Stopped {
+            let hold = Duration::from_nanos(self.source.hold().max(1_000_000));
+            tokio::select! {
+                biased;
+                () = reached(stage, Stage::Draining) => return CloseReason::Stopped,
+                _ = self.news.told.notified() => {}
+                () = tokio::time::sleep(hold) => {}
+            }
+            let _ = self.resume();
+            self.source.wake();
+        }
+        ended
+    }
+
     /// Has the timer go off when the clock is to be looked at.
     fn set(&self, mut timer: Pin<&mut Sleep>) {
         let options = &self.shared.options;
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let mut at = self.last_byte.saturating_add(nanos(options.idle_timeout));
-        if !self.tail.is_empty() {
+        let mut at = u64::MAX;
+        if !self.was_paused {
+            at = self.last_byte.saturating_add(nanos(options.idle_timeout));
+        }
+        if !self.was_paused && !self.tail.is_empty() {
             at = at.min(self.tail_since.saturating_add(nanos(options.frame_timeout)));
         }
         if !self.answers.unsent().is_empty() {
             at = at.min(self.unread_since.saturating_add(nanos(options.frame_timeout)));
         }
         if self.is_held {
-            at = at.min(now().saturating_add(self.source.hold()));
+            at = at.min(now().saturating_add(self.source.hold().max(1_000_000)));
         }
         let at = at.min(self.answers.due_at().unwrap_or(u64::MAX));
         let instant = Instant::now() + Duration::from_nanos(at.saturating_sub(now()));
@@ -245,6 +307,9 @@ impl Connection {
         if self.is_held {
             return self.resume();
         }
+        if self.was_paused {
+            return Ok(());
+        }
         if !self.tail.is_empty() && is_over(self.tail_since, options.frame_timeout) {
             return Err(CloseReason::SlowFrame);
         }
@@ -252,7 +317,7 @@ impl Connection {
     }
 
     /// Reads what there is, up to a buffer full, and has it understood.
-    async fn read(&mut self) -> Going {
+    fn read(&mut self) -> Going {
         let mut batch = if self.tail.len() >= READ / 4 {
             let mut batch = Batch::default();
             *batch.buffer() = std::mem::take(&mut self.tail);
@@ -264,7 +329,12 @@ impl Connection {
             batch
         };
         let had = batch.buffer().len();
-        let read = match self.stream.read_buf(batch.buffer()).await {
+        // Not `read_buf`, which would sleep in here where nothing else is heard of.
+        let read = match self.stream.try_read_buf(batch.buffer()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.tail = std::mem::take(batch.buffer());
+                return Ok(());
+            }
             Ok(0) => return Err(if had == 0 { CloseReason::Client } else { CloseReason::Cut }),
             Ok(read) => read,
             Err(_) => return Err(CloseReason::Cut),
@@ -302,6 +372,7 @@ impl Connection {
                     self.keep(0, batch);
                     return Ok(());
                 }
+                Stop::Ping if !self.is_introduced && self.shared.options.token.is_some() => return Err(self.forbid()),
                 Stop::Ping => pings += 1,
                 Stop::BadBody { sequence } => {
                     Counts::add(&self.shared.counts.bad_bodies, 1);
@@ -312,8 +383,10 @@ impl Connection {
                 Stop::Hello(hello) => {
                     let hello = Owned::of(&hello);
                     let rest = bytes[at..].to_vec();
+                    // Those before it are nobody's, and would be forgotten with their answers.
+                    let comes_first = !self.is_used && batch.is_empty();
                     self.hand_in(&mut batch)?;
-                    self.welcome(&hello)?;
+                    self.welcome(&hello, comes_first)?;
                     // Events behind it are another source's.
                     batch.clear();
                     *batch.buffer() = rest;
@@ -343,6 +416,11 @@ impl Connection {
             self.tail_since = now();
         }
         self.tail = std::mem::take(batch.buffer());
+        if self.tail.len() < self.tail.capacity() / 4 {
+            let few = self.tail.as_slice().to_vec();
+            *batch.buffer() = std::mem::replace(&mut self.tail, few);
+            self.source.give_back(batch);
+        }
     }
 
     /// Hands the events of a batch to the engine.
@@ -353,24 +431,28 @@ impl Connection {
         if !self.is_introduced && self.shared.options.token.is_some() {
             return Err(self.forbid());
         }
+        self.is_used = true;
         let progress = self.source.hand_in(batch, self.answers.ranges(now()));
         self.hold(progress);
         Ok(())
     }
 
     fn forbid(&mut self) -> CloseReason {
-        let mut answer = Range::of(0, Status::Unauthorized);
-        answer.lane = NO_LANE;
-        self.answers.ranges(now()).push(answer);
+        if self.session.dialect() != Some(Dialect::Legacy) {
+            let mut answer = Range::of(0, Status::Unauthorized);
+            answer.lane = NO_LANE;
+            self.answers.ranges(now()).push(answer);
+        }
         CloseReason::Unauthorized
     }
 
     fn hold(&mut self, progress: Progress) {
         self.is_held = progress == Progress::Held;
         if self.is_held {
-            let mut held = self.shared.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            held.push(self.news.clone());
-            drop(held);
+            if !self.news.is_listed.swap(true, Ordering::Relaxed) {
+                let mut held = self.shared.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                held.push(self.news.clone());
+            }
             // Room that came before it was in the list was told to others.
             self.is_held = self.source.go_on(self.answers.ranges(now())) == Progress::Held;
         }
@@ -378,7 +460,6 @@ impl Connection {
 
     /// There is room, or there are answers.
     fn resume(&mut self) -> Going {
-        self.source.take_answers(self.answers.ranges(now()));
         if self.is_held {
             let progress = self.source.go_on(self.answers.ranges(now()));
             self.hold(progress);
@@ -387,9 +468,9 @@ impl Connection {
     }
 
     /// A client introduces itself.
-    fn welcome(&mut self, hello: &Owned) -> Going {
+    fn welcome(&mut self, hello: &Owned, comes_first: bool) -> Going {
         let options = &self.shared.options;
-        if self.is_introduced || hello.version < u32::from(VERSION) {
+        if !comes_first || self.is_introduced || hello.version < u32::from(VERSION) {
             let offset = self.session.offset();
             return Err(self.refuse(Fault::Body(Kind::Hello), offset));
         }
@@ -397,15 +478,17 @@ impl Connection {
             return Err(self.forbid());
         }
         self.is_introduced = true;
-        let news = self.news.clone();
-        let source = self.engine.source(Origin::Tcp(self.peer)).producer(hello.producer);
-        self.source = source.notify(move || news.notify_one()).open();
+        self.session.allow(options.max_frame);
         let wanted = if hello.window == 0 { options.window } else { hello.window };
+        let credit = wanted.min(options.window);
+        let news = self.news.clone();
+        let source = self.engine.source(Origin::Tcp(self.peer)).producer(hello.producer).credit(credit);
+        self.source = source.notify(move || news.told.notify_one()).open();
         let welcome = Welcome {
             session: self.shared.sessions.fetch_add(1, Ordering::Relaxed) + 1,
             last_sequence: self.engine.newest(&hello.producer),
             max_len: options.max_frame as u32,
-            credit: wanted.min(options.window),
+            credit,
             version: VERSION.into(),
             durability: self.engine.durability(),
         };
@@ -416,6 +499,7 @@ impl Connection {
     /// Sends what is due, as far as it can be sent now.
     fn send(&mut self) -> Going {
         let now = now();
+        self.source.take_answers(self.answers.ranges(now));
         self.answers.settle(now);
         while !self.answers.unsent().is_empty() {
             match self.stream.try_write(self.answers.unsent()) {
@@ -441,7 +525,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = reached(stage, Stage::Closed) => break,
-                _ = self.news.notified() => {}
+                _ = self.news.told.notified() => {}
                 _ = self.stream.writable(), if has_more => {}
             }
         }

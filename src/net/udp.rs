@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::io::Interest;
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
 use super::datagrams::{Datagrams, set_up};
@@ -26,6 +27,7 @@ const RANGES: usize = 40;
 
 /// Receives datagrams until the server is closed.
 pub(super) fn receive(
+    runtime: Runtime,
     socket: UdpSocket,
     engine: &Arc<Engine>,
     shared: &Arc<Shared>,
@@ -67,7 +69,7 @@ pub(super) fn receive(
         receiver.send_later_answers();
         Ok(())
     };
-    super::server::run("receive datagrams", receiving);
+    super::server::run(runtime, "receive datagrams", receiving);
 }
 
 struct Receiver {
@@ -92,9 +94,11 @@ impl Receiver {
         match self.socket.try_io(Interest::READABLE, || datagrams.receive(&self.socket)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // What a peer's host answered to an ack, which is no fault of this socket.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(()),
-            Err(error) => return Err(error),
+            // Such as what a peer's host answered to an ack: no fault of this socket, which goes on.
+            Err(error) => {
+                tracing::debug!(%error, "nothing could be received");
+                return Ok(());
+            }
         }
         let counts = &self.shared.counts;
         counts.datagrams_lost.store(datagrams.lost().into(), Ordering::Relaxed);
@@ -116,7 +120,8 @@ impl Receiver {
         let mut at = 0;
         let mut is_introduced = false;
         // Most of those who introduce themselves do so in each datagram: their events stay together.
-        if !matches!(bytes, [first, _, kind, ..] if *first == MAGIC[0] && kind & 15 == Kind::Hello as u8) {
+        let greets = matches!(bytes, [first, _, kind, ..] if *first == MAGIC[0] && kind & 15 == Kind::Hello as u8);
+        if !greets {
             self.prepare((peer, [0; 16]));
         }
         let mut mark = self.batch.mark();
@@ -132,8 +137,9 @@ impl Receiver {
                     mark = self.batch.mark();
                 }
                 Stop::Ping => {}
-                Stop::BadBody { .. } => Counts::add(&counts.bad_bodies, 1),
-                Stop::Incomplete { .. } | Stop::Hello(_) | Stop::Fault { .. } => {
+                // Of the greeting, it leaves nobody whose events the others could be.
+                Stop::BadBody { .. } if !greets || is_introduced => Counts::add(&counts.bad_bodies, 1),
+                Stop::BadBody { .. } | Stop::Incomplete { .. } | Stop::Hello(_) | Stop::Fault { .. } => {
                     Counts::add(&counts.bad_datagrams, 1);
                     self.batch.truncate(mark);
                     return;
@@ -162,7 +168,12 @@ impl Receiver {
         }
         if self.senders.len() >= SENDERS && !self.senders.contains_key(&sender) {
             self.send_later_answers();
-            self.senders.clear();
+            // Those stay whose answers may still come, unless there are too many for that, too.
+            let most = 4 * SENDERS;
+            self.senders.retain(|_, source| source.is_under_way());
+            if self.senders.len() >= most {
+                self.senders.clear();
+            }
         }
         let source = self.senders.entry(sender).or_insert_with(|| {
             let news = self.news.clone();

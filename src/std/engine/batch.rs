@@ -111,6 +111,11 @@ impl Batch {
         self.entries.truncate(entries);
     }
 
+    /// Whether all events are in the buffer, which may have been cut since they were added.
+    pub(super) fn is_whole(&self) -> bool {
+        self.entries.iter().all(|entry| entry.topic_at as usize + entry.len() <= self.bytes.len())
+    }
+
     fn memory(&self) -> usize {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
@@ -129,7 +134,8 @@ impl Entries<'_> {
     #[inline]
     pub(crate) fn add(&mut self, at: usize, event: &frame::Event<'_>) {
         let (topic, payload) = (event.topic.len(), event.payload.len());
-        assert!(topic <= 255 && at + topic + payload <= self.end, "the event is in the buffer");
+        let fits = at.checked_add(topic + payload).is_some_and(|end| end <= self.end && u32::try_from(end).is_ok());
+        assert!(topic <= 255 && fits, "the event is in the buffer");
         self.entries.push(Entry {
             sequence: event.sequence,
             timestamp: event.timestamp,
@@ -163,17 +169,26 @@ pub(super) struct Shared {
 pub(super) struct Memory {
     /// Bytes. Added to by whoever shares a batch, taken from by whoever frees it; a gauge, which orders nothing.
     used: AtomicUsize,
+    /// Bytes of those of them that are held, and so wait for others to be freed. Changed by sources, a gauge as well.
+    held: AtomicUsize,
     free: Mutex<Vec<Batch>>,
 }
 
 impl Memory {
     /// Least room of a batch that is worth keeping.
     const WORTH: usize = 32 << 10;
+    /// Most room of one: larger ones are seldom needed.
+    const MOST: usize = 1 << 20;
     /// How many are kept.
     const KEPT: usize = 32;
 
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// How much of it others wait for: what is held itself is a read of each connection at most.
+    pub(super) fn pressing(&self) -> usize {
+        self.used().saturating_sub(self.held.load(Ordering::Relaxed))
     }
 
     /// An empty batch with room for so many bytes.
@@ -184,8 +199,8 @@ impl Memory {
         batch
     }
 
-    fn recycle(&self, mut batch: Batch) {
-        if batch.bytes.capacity() >= Self::WORTH {
+    pub(super) fn recycle(&self, mut batch: Batch) {
+        if (Self::WORTH..=Self::MOST).contains(&batch.bytes.capacity()) {
             batch.clear();
             let mut free = self.free();
             if free.len() < Self::KEPT {
@@ -226,7 +241,7 @@ const _: () = {
 };
 
 impl Handle {
-    /// Shares a batch. `spare` events' items can be given out without touching the count, see [`item`](Handle::item).
+    /// Shares a batch.
     pub(super) fn new(batch: Batch, source: Arc<SourceInfo>, read_at: u64, received: u64, memory: Arc<Memory>) -> Self {
         let charged = batch.memory();
         memory.used.fetch_add(charged, Ordering::Relaxed);
@@ -239,6 +254,16 @@ impl Handle {
     pub(super) fn shared(&self) -> &Shared {
         // SAFETY: it was a box, and lives as long as this counted reference does.
         unsafe { self.shared.as_ref() }
+    }
+
+    /// Counts what it keeps as held, or no more as that.
+    pub(super) fn set_held(&self, held: bool) {
+        let Shared { memory, charged, .. } = self.shared();
+        if held {
+            memory.held.fetch_add(*charged, Ordering::Relaxed);
+        } else {
+            memory.held.fetch_sub(*charged, Ordering::Relaxed);
+        }
     }
 
     /// Counts `count` items at once, which [`item`](Handle::item) then gives out.

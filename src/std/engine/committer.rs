@@ -51,7 +51,6 @@ pub(super) struct Committer {
     pub(super) log: Box<dyn DurableLog>,
     pub(super) counts: Arc<StoreCounts>,
     pub(super) stop: Arc<AtomicBool>,
-    pub(super) credit: u32,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -73,11 +72,14 @@ impl Committer {
             }
             if !self.commit(&group) {
                 // Nobody was told that they are durable, so their producers will send them again.
+                self.queue.pop_batch(usize::MAX, |entry| group.push(entry));
                 tracing::error!(events = group.len(), "the durable log could not be written before the end");
+                self.counts.lost.add(group.len() as u64);
                 return;
             }
             self.answer(&group);
             Item::release_all(group.drain(..).map(|(Entry::Event(item) | Entry::Again(item))| item));
+            self.shared.relieve_if_pressed(&Lane::ALL);
         }
     }
 
@@ -118,7 +120,7 @@ impl Committer {
         for Entry::Event(item) | Entry::Again(item) in group {
             let entry = &item.shared().entries()[item.entry as usize];
             let mut answer = Range::of(entry.sequence, Status::Durable);
-            (answer.lane, answer.credit) = (Lane::of(entry.priority) as u8, self.credit);
+            (answer.lane, answer.credit) = (Lane::of(entry.priority) as u8, item.shared().source.credit);
             item.shared().source.answer(answer);
         }
     }

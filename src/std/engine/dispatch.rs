@@ -38,7 +38,6 @@ pub(super) struct Dispatch {
     pub(super) letters: Option<LetterQueue>,
     pub(super) counts: DispatchCounts,
     pub(super) states: [State; 3],
-    pub(super) credit: u32,
     pub(super) is_closed: bool,
 }
 
@@ -51,6 +50,10 @@ pub(super) struct Sleepers {
 }
 
 impl Sleepers {
+    pub(super) fn wake_all(&self) {
+        self.wake(&Touched { lanes: [true; 3], log: true });
+    }
+
     pub(super) fn wake(&self, touched: &Touched) {
         let of = |thread: &OnceLock<Thread>, is_touched| {
             thread.get().into_iter().filter(move |_| is_touched).for_each(Thread::unpark)
@@ -137,7 +140,7 @@ impl Dispatch {
             part += 1;
             handle.as_ref().map(|handle| handle.reserve(handle.shared().entries().len() - used))
         });
-        let pressure = if self.is_closed { Pressure::Full } else { shared.pressure() };
+        let mut pressure = shared.pressure();
         let numbered = info.producer != [0; 16];
         // Of one producer for all of the batch: taken out, so that each event costs a look at a bit.
         let mut taken = if numbered { self.taken.window(&info.producer) } else { Window::new() };
@@ -153,6 +156,7 @@ impl Dispatch {
                 None => whole.item(held.next, topic),
             };
             let verdict = match taken.look(sequence) {
+                Seen::New if self.is_closed => Verdict::Dropped { lane, cause: DropReason::Stopped },
                 Seen::New => {
                     let topic = self.topics.find(batch.topic(held.next), entry.encoding(), batch.read_at);
                     match topic {
@@ -161,8 +165,8 @@ impl Dispatch {
                             Verdict::BadTopic
                         }
                         Ok(topic) => {
-                            let again = wants_log && self.log.as_mut().is_some_and(|log| log.room() == 0);
-                            if again {
+                            let log_is_full = wants_log && self.log.as_mut().is_some_and(|log| log.room() == 0);
+                            if log_is_full {
                                 Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 }
                             } else {
                                 let item = item(topic);
@@ -181,7 +185,7 @@ impl Dispatch {
                     }
                 }
                 Seen::TooOld => Verdict::TooOld,
-                Seen::Duplicate if wants_log => self.log_again(
+                Seen::Duplicate if wants_log && !self.is_closed => self.log_again(
                     &info.producer,
                     sequence,
                     batch.topic(held.next),
@@ -208,6 +212,7 @@ impl Dispatch {
                         looked_again = Some(held.next);
                         shared.is_pressed.store(true, Ordering::Relaxed);
                         fence(Ordering::SeqCst);
+                        pressure = shared.pressure();
                         continue;
                     }
                 },
@@ -230,7 +235,7 @@ impl Dispatch {
                 verdict => verdict,
             };
             self.counts.received[entry.priority as usize] += 1;
-            self.settle(entry, verdict, asked, answers);
+            self.settle(entry, verdict, asked, info.credit, answers);
             held.next += 1;
             if parts[lane as usize].is_some() {
                 held.in_part[lane as usize] += 1;
@@ -243,6 +248,14 @@ impl Dispatch {
         }
         self.look_at_states(shared);
         done
+    }
+
+    /// Counts events that nobody will go on with.
+    pub(super) fn give_up(&mut self, handle: &Handle, held: &Held) {
+        for entry in &handle.shared().entries()[held.next..] {
+            self.counts.received[entry.priority as usize] += 1;
+            self.counts.dropped[DropReason::Stopped as usize][entry.priority as usize] += 1;
+        }
     }
 
     /// Puts an event into its lane, if it is let in, and has it logged.
@@ -320,7 +333,14 @@ impl Dispatch {
 
     /// Counts what became of an event, and answers it.
     #[inline]
-    fn settle(&mut self, entry: &super::batch::Entry, verdict: Verdict, asked: bool, answers: &mut Vec<Range>) {
+    fn settle(
+        &mut self,
+        entry: &super::batch::Entry,
+        verdict: Verdict,
+        asked: bool,
+        full_credit: u32,
+        answers: &mut Vec<Range>,
+    ) {
         let priority = entry.priority as usize;
         let (status, lane, retry_after_ms, credit) = match verdict {
             Verdict::Taken { lane, less_credit } => {
@@ -329,33 +349,33 @@ impl Dispatch {
                 if logged && !entry.flags.has(Flags::ACK_REQUESTED) {
                     return;
                 }
-                let credit = if less_credit { self.credit.div_ceil(2) } else { self.credit };
+                let credit = if less_credit { full_credit.div_ceil(2) } else { full_credit };
                 (Status::Accepted, lane, 0, credit)
             }
             Verdict::TakenSilently => return,
             Verdict::Duplicate => {
                 self.counts.duplicates += 1;
-                (Status::Duplicate, Lane::of(entry.priority), 0, self.credit)
+                (Status::Duplicate, Lane::of(entry.priority), 0, full_credit)
             }
             Verdict::TooOld => {
                 self.counts.too_old += 1;
-                (Status::Expired, Lane::of(entry.priority), 0, self.credit)
+                (Status::Expired, Lane::of(entry.priority), 0, full_credit)
             }
             Verdict::BadTopic => {
                 self.counts.bad_topic += 1;
-                (Status::BadTopic, Lane::of(entry.priority), 0, self.credit)
+                (Status::BadTopic, Lane::of(entry.priority), 0, full_credit)
             }
             Verdict::Later { lane, retry_after_ms, .. } => {
                 self.counts.throttled[priority] += 1;
-                (Status::Throttled, lane, retry_after_ms, self.credit.div_ceil(2))
+                (Status::Throttled, lane, retry_after_ms, full_credit.div_ceil(2))
             }
             Verdict::DeadLetter { lane, reason } => {
                 self.counts.dead_lettered[reason as usize] += 1;
-                (Status::DeadLettered, lane, 0, self.credit.div_ceil(2))
+                (Status::DeadLettered, lane, 0, full_credit.div_ceil(2))
             }
             Verdict::Dropped { lane, cause } => {
                 self.counts.dropped[cause as usize][priority] += 1;
-                (Status::Dropped, lane, 0, self.credit.div_ceil(2))
+                (Status::Dropped, lane, 0, full_credit.div_ceil(2))
             }
         };
         if asked {
@@ -405,7 +425,7 @@ impl Touched {
 
 impl Shared {
     fn pressure(&self) -> Pressure {
-        match self.memory.used() {
+        match self.memory.pressing() {
             used if used >= self.memory_limit => Pressure::Full,
             used if used >= self.memory_limit / 4 * 3 => Pressure::High,
             _ => Pressure::None,

@@ -11,6 +11,7 @@ use super::lanes::LETTERS;
 use super::shared::Shared;
 use super::stats::StoreCounts;
 use super::stores::{DeadLetter, DeadLetters, DeadReason};
+use crate::lanes::Lane;
 use crate::mpsc;
 
 /// An event on its way to the dead letters.
@@ -76,6 +77,8 @@ impl Keeper {
             let is_last = self.stop.load(Ordering::Acquire);
             if let Some(letter) = self.queue.pop() {
                 self.keep(&letter);
+                drop(letter);
+                self.shared.relieve_if_pressed(&Lane::ALL);
                 is_flushed = false;
             } else if !is_flushed {
                 if !is_last {
@@ -84,7 +87,7 @@ impl Keeper {
                         continue;
                     }
                 }
-                is_flushed = self.flush() || is_last;
+                is_flushed = self.flush();
             } else if is_last {
                 return;
             } else if self.is_full.load(Ordering::Relaxed) {

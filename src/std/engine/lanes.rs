@@ -1,5 +1,7 @@
 //! The queues between the engine's threads.
 
+use std::ptr::NonNull;
+
 use super::batch::Item;
 use super::committer::Entry;
 use super::keeper::Letter;
@@ -33,7 +35,16 @@ pub(super) struct Queues {
 
 /// Queues whose ends are not held to the lifetime of a borrow.
 #[derive(Debug)]
-pub(super) struct Storage(&'static Queues);
+pub(super) struct Storage(NonNull<Queues>);
+
+// SAFETY: it is a box of queues, which are Send and Sync.
+unsafe impl Send for Storage {}
+// SAFETY: as above; it gives out shared references alone.
+unsafe impl Sync for Storage {}
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Queues>();
+};
 
 impl Storage {
     /// Queues, with as many `hands`.
@@ -49,17 +60,18 @@ impl Storage {
         };
         let thread = std::thread::Builder::new().stack_size(4 * size_of::<Queues>() + (1 << 20)).spawn(make);
         let queues = thread.expect("a thread for a moment").join().expect("it only allocates");
-        Storage(Box::leak(queues))
+        Storage(NonNull::from(Box::leak(queues)))
     }
 
     pub(super) fn queues(&self) -> &'static Queues {
-        self.0
+        // SAFETY: it was a box, and as promised to `new` nobody refers to it when it is freed.
+        unsafe { self.0.as_ref() }
     }
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
         // SAFETY: it was made from a box, and as promised to `new` nobody refers to it any more.
-        drop(unsafe { Box::from_raw(std::ptr::from_ref(self.0).cast_mut()) });
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }

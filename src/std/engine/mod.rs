@@ -83,6 +83,7 @@ use shared::Shared;
 pub struct Engine {
     shared: Arc<Shared>,
     durability: Durability,
+    credit: u32,
     threads: Mutex<Threads>,
     stop_handers: Arc<AtomicBool>,
     stop_workers: Arc<AtomicBool>,
@@ -101,6 +102,12 @@ impl Engine {
     /// Options to start with.
     pub fn options() -> EngineOptions {
         EngineOptions::new()
+    }
+
+    /// How many bytes the events in it may keep.
+    #[cfg(feature = "net")]
+    pub(crate) fn memory_limit(&self) -> usize {
+        self.shared.memory_limit
     }
 
     /// What events survive that are answered as durable.
@@ -177,6 +184,7 @@ impl Engine {
             logged: self.shared.log_counts.kept.get(),
             commits: self.shared.log_counts.groups.get(),
             log_failures: self.shared.log_counts.failures.get(),
+            log_lost: self.shared.log_counts.lost.get(),
             letters: self.shared.letter_counts.kept.get(),
             letter_failures: self.shared.letter_counts.failures.get(),
             letters_lost: self.shared.letter_counts.lost.get(),
@@ -193,6 +201,7 @@ impl Engine {
 
     pub(crate) fn end(&self, patience: Duration) {
         self.shared.dispatch().is_closed = true;
+        self.shared.tell_of_room();
         let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
         self.shared.end.store(now().saturating_add(patience), Ordering::Relaxed);
         let mut running = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,11 +212,12 @@ impl Engine {
             flag.store(true, Ordering::Release);
             for thread in threads.drain(..) {
                 thread.thread().unpark();
-                if thread.join().is_err() {
-                    tracing::error!("a thread of the engine panicked");
-                }
+                // What it panicked with was told when it did.
+                let _ = thread.join();
             }
         }
+        let mut dispatch = self.shared.dispatch();
+        (dispatch.log, dispatch.letters) = (None, None);
     }
 }
 

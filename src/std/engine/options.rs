@@ -2,7 +2,8 @@
 
 use std::collections::BinaryHeap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -247,12 +248,12 @@ impl EngineOptions {
                 letters: None,
                 counts: DispatchCounts::default(),
                 states: [State::Running; 3],
-                credit: self.credit,
                 is_closed: false,
             }),
             sleepers: Default::default(),
             memory: Arc::default(),
             memory_limit: self.memory,
+            is_broken: AtomicBool::new(false),
             hold: u64::try_from(self.hold.as_nanos()).unwrap_or(u64::MAX),
             topics,
             targets: self.targets.map(|target| u64::try_from(target.as_nanos()).unwrap_or(u64::MAX)),
@@ -272,6 +273,7 @@ impl EngineOptions {
         let engine = Engine {
             shared: shared.clone(),
             durability,
+            credit: self.credit,
             threads: Mutex::default(),
             stop_handers: Arc::default(),
             stop_workers: Arc::default(),
@@ -280,9 +282,8 @@ impl EngineOptions {
         let mut threads = engine.threads.lock().expect("nobody else has it yet");
         if let Some(log) = self.log.take() {
             let (counts, stop) = (shared.log_counts.clone(), engine.stop_stores.clone());
-            let committer =
-                Committer { queue: from_log, log, counts, stop, credit: self.credit, shared: shared.clone() };
-            let thread = spawn("conduit-log", self.confined.clone(), move || committer.run())?;
+            let committer = Committer { queue: from_log, log, counts, stop, shared: shared.clone() };
+            let thread = spawn("conduit-log", self.confined.clone(), &shared, move || committer.run())?;
             let _ = shared.sleepers.log.set(thread.thread().clone());
             threads.stores.push(thread);
         }
@@ -292,7 +293,7 @@ impl EngineOptions {
             let is_full = Arc::new(AtomicBool::new(false));
             let keeper =
                 Keeper { queue: from_letters, store, is_full: is_full.clone(), counts, stop, shared: shared.clone() };
-            let thread = spawn("conduit-letters", self.confined.clone(), move || keeper.run())?;
+            let thread = spawn("conduit-letters", self.confined.clone(), &shared, move || keeper.run())?;
             letters = Some(LetterQueue { queue: to_letters, is_full, thread: thread.thread().clone() });
             threads.stores.push(thread);
         }
@@ -325,7 +326,7 @@ impl EngineOptions {
                 shared: shared.clone(),
             };
             let cpus = self.cpus.get(number).map_or_else(|| self.confined.clone(), |&cpu| vec![cpu]);
-            spawn(&format!("conduit-work-{number}"), cpus, move || worker.run())
+            spawn(&format!("conduit-work-{number}"), cpus, &shared, move || worker.run())
         };
         let of = &shared.sleepers;
         if self.workers == 1 {
@@ -345,21 +346,19 @@ impl EngineOptions {
             } else {
                 let handing = Arc::new(Handing::default());
                 let mut hands = Vec::new();
-                let mut handed = Vec::new();
                 for (place, queue) in shared.storage.queues().hands.iter().enumerate() {
                     let (to_worker, from_hander) = queue.split().expect("split once");
                     let thread = worker(1 + place, Feed::Hand(from_hander, handing.clone()))?;
                     hands.push((to_worker, thread.thread().clone()));
-                    handed.push(thread);
+                    threads.workers.push(thread);
                 }
                 let (own, stop) = (shared.clone(), engine.stop_handers.clone());
                 let hander = Hander { lanes: lower, hands, handing: handing.clone(), stop, shared: own };
-                let thread = spawn("conduit-hand", self.confined.clone(), move || hander.run())?;
+                let thread = spawn("conduit-hand", self.confined.clone(), &shared, move || hander.run())?;
                 let _ = handing.thread.set(thread.thread().clone());
                 let _ = of.lower.set(thread.thread().clone());
                 // Joined before the workers that it hands to.
                 threads.handers.push(thread);
-                threads.workers.append(&mut handed);
             }
         }
         Ok(())
@@ -425,7 +424,15 @@ fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn spawn(name: &str, allowed: Vec<usize>, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+/// Starts a thread of the engine. One that panics has the engine take nothing any more, as it would not be processed.
+fn spawn(
+    name: &str,
+    allowed: Vec<usize>,
+    shared: &Arc<Shared>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let (name, shared) = (name.to_string(), shared.clone());
+    let builder = std::thread::Builder::new().name(name.clone());
     let run = move || {
         if !allowed.is_empty() {
             let mut cpus = CpuSet::new();
@@ -434,7 +441,13 @@ fn spawn(name: &str, allowed: Vec<usize>, run: impl FnOnce() + Send + 'static) -
                 tracing::warn!(?allowed, %error, "a worker could not be pinned");
             }
         }
-        run();
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            tracing::error!(thread = name, "a thread of the engine panicked: nothing more is taken");
+            shared.is_broken.store(true, Ordering::Relaxed);
+            shared.dispatch().is_closed = true;
+            shared.tell_of_room();
+            shared.sleepers.wake_all();
+        }
     };
-    std::thread::Builder::new().name(name.into()).spawn(run).map_err(StartError::Thread)
+    builder.spawn(run).map_err(StartError::Thread)
 }

@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) memory_limit: usize,
     /// How long a source is held before what is not urgent gives way, in nanoseconds.
     pub(super) hold: u64,
+    /// Set when a thread of the engine has panicked, by that thread: nothing more is taken, and nobody waits for it.
+    pub(super) is_broken: AtomicBool,
     pub(super) topics: Arc<Topics>,
     /// By lane, in nanoseconds.
     pub(super) targets: [u64; 3],
@@ -31,7 +33,7 @@ pub(super) struct Shared {
     /// Whether a lane takes less than everything, or a source is held. Set by the dispatcher, who looks at the lane again behind
     /// a fence; read by workers behind a fence behind having taken something out; taken back by whoever relieves.
     pub(super) is_pressed: AtomicBool,
-    /// When stores are no longer waited for, in nanoseconds of the monotonic clock. Written once, by whoever stops the engine.
+    /// When stores are no longer waited for, in nanoseconds of the monotonic clock. Written by whoever stops the engine.
     pub(super) end: AtomicU64,
     pub(super) hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     /// How often there was room again.
@@ -65,6 +67,7 @@ impl Shared {
         read_at: u64,
         received: u64,
     ) -> [Option<Handle>; 4] {
+        assert!(batch.is_whole(), "the buffer is as it was when events were added");
         let handle = |batch| Handle::new(batch, info.clone(), read_at, received, self.memory.clone());
         let [realtime, transactional, lowest] = split_sparse(batch).map(|part| part.map(handle));
         [Some(handle(std::mem::take(batch))), realtime, transactional, lowest]
@@ -77,27 +80,33 @@ impl Shared {
 
     /// After something was taken out of a lane, or memory was freed: has the states looked at, and those told who wait for room,
     /// if there may be some.
+    /// `lanes` are those that something was taken out of, or may have been.
     #[inline]
-    pub(super) fn relieve_if_pressed(&self) {
+    pub(super) fn relieve_if_pressed(&self, lanes: &[Lane]) {
         // With the fence of the dispatcher: see `is_pressed`.
         fence(Ordering::SeqCst);
         if self.is_pressed.load(Ordering::Relaxed) {
-            self.relieve();
+            self.relieve(lanes);
         }
     }
 
     #[cold]
-    fn relieve(&self) {
+    fn relieve(&self, lanes: &[Lane]) {
         let mut dispatch = self.dispatch();
         self.is_pressed.store(false, Ordering::Relaxed);
         dispatch.look_at_states(self);
-        let there_is_room = dispatch.states.iter().all(|&state| state <= State::Paused)
-            && self.memory.used() < self.memory_limit / 4 * 3;
+        let there_is_room = lanes.iter().any(|&lane| dispatch.states[lane as usize] <= State::Paused)
+            && self.memory.pressing() < self.memory_limit / 4 * 3;
         if !there_is_room {
             self.is_pressed.store(true, Ordering::Relaxed);
             return;
         }
         drop(dispatch);
+        self.tell_of_room();
+    }
+
+    /// Has everybody try again who waits for room.
+    pub(super) fn tell_of_room(&self) {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|hook| hook());
         *self.rooms.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.room.notify_all();

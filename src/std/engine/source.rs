@@ -39,9 +39,18 @@ struct Waiting {
     since: u64,
     /// When an event of it was last taken.
     progress: u64,
+    /// Whether its memory is counted as held.
+    is_held: bool,
 }
 
 impl Waiting {
+    fn set_held(&mut self, held: bool) {
+        if self.is_held != held {
+            self.handles.iter().flatten().for_each(|handle| handle.set_held(held));
+            self.is_held = held;
+        }
+    }
+
     /// Whether what is not urgent has to give way: nothing of it was taken for too long, or something urgent waits behind it.
     fn gives_up(&self, now: u64, patience: u64) -> bool {
         let is_over = |since: u64| now >= since.saturating_add(patience);
@@ -56,6 +65,8 @@ pub(super) struct SourceInfo {
     pub(super) origin: Origin,
     pub(super) producer: ProducerId,
     pub(super) when_full: WhenFull,
+    /// How many events its producer may have on their way, as answers say it.
+    pub(super) credit: u32,
     answers: Mutex<Vec<Range>>,
     /// Called after an answer was added where there was none, and after the source has become no more
     /// [ahead](Source::is_ahead).
@@ -158,6 +169,7 @@ impl Engine {
             origin,
             producer: [0; 16],
             when_full: WhenFull::Hold,
+            credit: self.credit,
             answers: Mutex::default(),
             notify: Box::new(|| {}),
             under_way: AtomicUsize::new(0),
@@ -176,6 +188,13 @@ impl SourceOptions {
     /// What becomes of events for which there is no room. Default: [`WhenFull::Hold`].
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.info.when_full = when_full;
+        self
+    }
+
+    /// How many events its producer may have on their way, as answers say it. Default: as the engine was
+    /// [told](EngineOptions::credit).
+    pub fn credit(mut self, events: u32) -> Self {
+        self.info.credit = events;
         self
     }
 
@@ -202,7 +221,7 @@ impl Source {
     ///
     /// # Panics
     ///
-    /// What was handed in before is [held](Progress::Held).
+    /// What was handed in before is [held](Progress::Held), or the buffer was cut after events in it were added.
     pub fn dispatch(&mut self, batch: &mut Batch, answers: &mut Vec<Range>) -> Progress {
         let progress = self.hand_in(batch, answers);
         self.wake();
@@ -225,7 +244,7 @@ impl Source {
         }
         let (read_at, received) = (now(), real_now());
         let handles = self.engine.share(batch, &self.info, read_at, received);
-        self.held = Some(Waiting { handles, held: Held::default(), since: read_at, progress: read_at });
+        self.held = Some(Waiting { handles, held: Held::default(), since: read_at, progress: read_at, is_held: false });
         self.go_on(answers)
     }
 
@@ -243,8 +262,10 @@ impl Source {
             if waiting.held.next() > before {
                 waiting.progress = now();
             }
+            waiting.set_held(true);
             return Progress::Held;
         }
+        waiting.set_held(false);
         self.held = None;
         Progress::Done
     }
@@ -255,6 +276,18 @@ impl Source {
         if touched.is_any() {
             self.engine.sleepers.wake(&touched);
         }
+    }
+
+    /// Takes back a batch that is not needed.
+    #[cfg(feature = "net")]
+    pub(crate) fn give_back(&self, batch: Batch) {
+        self.engine.memory.recycle(batch);
+    }
+
+    /// Whether events of it are in the engine.
+    #[cfg(feature = "net")]
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.info.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// When what is held is to be gone on with though nobody said that there is room, in nanoseconds from now.
@@ -297,6 +330,12 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
+        if let Some(mut waiting) = self.held.take() {
+            if let Some(handle) = &waiting.handles[0] {
+                self.engine.dispatch().give_up(handle, &waiting.held);
+            }
+            waiting.set_held(false);
+        }
         self.wake();
     }
 }

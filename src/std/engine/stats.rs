@@ -17,23 +17,26 @@ pub enum DropReason {
     Throttled = 1,
     /// Its lane had no room at all.
     LaneFull = 2,
-    /// The engine's memory was used up, or the engine is about to stop.
+    /// The engine's memory was used up.
     Memory = 3,
     /// It was to be kept with the dead letters, which were full, or are not kept.
     DeadLettersFull = 4,
     /// Too many events wait for the durable log.
     LogFull = 5,
+    /// The engine stopped, or its source ended, before there was room for it.
+    Stopped = 6,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 6] = [
+    pub const ALL: [DropReason; 7] = [
         DropReason::Backpressure,
         DropReason::Throttled,
         DropReason::LaneFull,
         DropReason::Memory,
         DropReason::DeadLettersFull,
         DropReason::LogFull,
+        DropReason::Stopped,
     ];
 
     /// The word for it in metrics.
@@ -45,6 +48,7 @@ impl DropReason {
             DropReason::Memory => "memory",
             DropReason::DeadLettersFull => "dead_letters_full",
             DropReason::LogFull => "log_full",
+            DropReason::Stopped => "stopped",
         }
     }
 }
@@ -138,6 +142,9 @@ pub struct Stats {
     pub commits: u64,
     /// Tries of the durable log that failed.
     pub log_failures: u64,
+    /// Events that were to be logged, and that the log did not take before the engine stopped: their producers were not told
+    /// that they are durable.
+    pub log_lost: u64,
     /// Letters that are in the dead letter store.
     pub letters: u64,
     /// Tries of the dead letter store that failed.

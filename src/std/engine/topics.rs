@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::handler::Handler;
@@ -20,11 +21,13 @@ pub struct TopicLimits {
     pub max_len: usize,
     /// Which names are allowed. Default: all.
     pub allow: Vec<Pattern>,
+    /// How many bytes of shared memory all of them take, about: what is beyond cannot be published. Default 256 MiB.
+    pub memory: usize,
 }
 
 impl Default for TopicLimits {
     fn default() -> Self {
-        TopicLimits { max: 1024, depth: 256, max_len: 256, allow: vec![Pattern::new("**")] }
+        TopicLimits { max: 1024, depth: 256, max_len: 256, allow: vec![Pattern::new("**")], memory: 256 << 20 }
     }
 }
 
@@ -35,6 +38,16 @@ pub(super) struct Topics {
     limits: TopicLimits,
     handlers: Vec<(Pattern, Arc<dyn Handler>)>,
     made: Box<[OnceLock<Topic>]>,
+    /// Bytes that the topics take. Changed by whoever makes one, anew or not; it orders nothing.
+    taken: AtomicUsize,
+}
+
+/// What a topic of messages of some length is like.
+#[derive(Clone, Copy)]
+struct Size {
+    depth: u32,
+    subscribers: u32,
+    bytes: usize,
 }
 
 /// A topic that events were for.
@@ -57,7 +70,16 @@ pub(super) struct Outlet {
 impl Topics {
     pub(super) fn new(domain: Option<String>, limits: TopicLimits, handlers: Vec<(Pattern, Arc<dyn Handler>)>) -> Self {
         let made = (0..limits.max).map(|_| OnceLock::new()).collect();
-        Topics { domain, limits, handlers, made }
+        Topics { domain, limits, handlers, made, taken: AtomicUsize::new(0) }
+    }
+
+    /// Long messages have fewer places: about a megabyte of them, 4 at least.
+    fn size(&self, max_len: usize) -> Size {
+        let depth = self.limits.depth.min(((1 << 20) / max_len.max(1)).max(4) as u32);
+        let subscribers = if max_len > 1 << 16 { 4 } else { 16 };
+        // As `PublisherOptions::depth` says it.
+        let slots = (depth + 2 + subscribers).next_power_of_two() as usize;
+        Size { depth, subscribers, bytes: slots * (max_len + 192) }
     }
 
     /// The topic of this number, which the dispatcher has given out.
@@ -68,12 +90,21 @@ impl Topics {
 
     fn open(&self, name: &str, max_len: usize, encoding: Encoding) -> Result<Publisher<[u8]>, Error> {
         let schema = Schema { message_encoding: encoding_name(encoding).into(), ..Schema::default() };
-        let options = Publisher::<[u8]>::options().depth(self.limits.depth).max_len(max_len).schema(schema);
-        match &self.domain {
+        let Size { depth, subscribers, bytes } = self.size(max_len);
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.limits.memory {
+            self.taken.fetch_sub(bytes, Ordering::Relaxed);
+            let reason =
+                format!("topics have {before} of {} bytes, and this one would take {bytes}", self.limits.memory);
+            return Err(Error::InvalidOption { option: "topics.memory", reason });
+        }
+        let options = Publisher::<[u8]>::options().depth(depth).max_len(max_len).schema(schema);
+        let options = options.subscribers(subscribers).samples(1);
+        let options = match &self.domain {
             Some(domain) => options.domain(domain),
             None => options,
-        }
-        .open(name)
+        };
+        options.open(name).inspect_err(|_| _ = self.taken.fetch_sub(bytes, Ordering::Relaxed))
     }
 
     /// Publishes all of `payloads`, and makes the topic anew if one of them is longer than it takes.
@@ -94,8 +125,16 @@ impl Topics {
             if first > outlet.max_len || outlet.publisher.is_none() {
                 let max_len = outlet.max_len.max(first.next_power_of_two());
                 // The name is free only when the old one is gone.
-                outlet.publisher = None;
-                let publisher = self.open(&topic.name, max_len, outlet.encoding).map_err(|error| (done, error))?;
+                if outlet.publisher.take().is_some() {
+                    self.taken.fetch_sub(self.size(outlet.max_len).bytes, Ordering::Relaxed);
+                }
+                let publisher = self.open(&topic.name, max_len, outlet.encoding);
+                let Ok(publisher) = publisher else {
+                    // As it was, for those that are not so long.
+                    let failed = publisher.map(drop).expect_err("it was not opened");
+                    outlet.publisher = self.open(&topic.name, outlet.max_len, outlet.encoding).ok();
+                    return Err((done, failed));
+                };
                 tracing::info!(topic = topic.name, max_len, "a topic was made anew, for longer messages");
                 (outlet.publisher, outlet.max_len) = (Some(publisher), max_len);
             }
@@ -202,7 +241,12 @@ impl TopicIndex {
         let publisher = match topics.open(text, max_len, encoding) {
             Ok(publisher) => publisher,
             Err(error) => {
-                tracing::warn!(topic = text, %error, "events cannot be published on this topic");
+                // Names are a stranger's: many are told of once, and not so loudly.
+                if self.taken.is_empty() {
+                    tracing::warn!(topic = text, %error, "events cannot be published on this topic");
+                } else {
+                    tracing::debug!(topic = text, %error, "events cannot be published on this topic");
+                }
                 if self.taken.len() >= topics.made.len() {
                     self.taken.clear();
                 }

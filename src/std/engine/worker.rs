@@ -1,7 +1,7 @@
 //! The threads that take events out of the lanes, publish them, and give them to handlers.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -55,6 +55,15 @@ impl Feed {
         match self {
             Feed::Realtime(_) | Feed::All(_) => 64,
             Feed::Lower(_) | Feed::Hand(..) => 256,
+        }
+    }
+
+    /// Which lanes they were in.
+    fn lanes(&self) -> &'static [Lane] {
+        match self {
+            Feed::Realtime(_) => &Lane::ALL[..1],
+            Feed::Lower(_) | Feed::Hand(..) => &Lane::ALL[1..],
+            Feed::All(_) => &Lane::ALL,
         }
     }
 
@@ -122,14 +131,14 @@ impl Worker {
             let next = self.retry_those_due(is_last && items.is_empty());
             if !items.is_empty() {
                 self.process(&mut items);
-                self.shared.relieve_if_pressed();
+                self.shared.relieve_if_pressed(self.feed.lanes());
                 idle_since = None;
                 continue;
             }
             if is_last {
                 return;
             }
-            self.shared.relieve_if_pressed();
+            self.shared.relieve_if_pressed(self.feed.lanes());
             if self.poll > 0 && now() - *idle_since.get_or_insert_with(now) < self.poll {
                 std::hint::spin_loop();
                 continue;
@@ -158,7 +167,7 @@ impl Worker {
             for item in run.iter().filter(|_| !topic.handlers.is_empty()) {
                 self.measure(std::slice::from_ref(item));
                 for handler in 0..topic.handlers.len() {
-                    self.handle(topic, item, handler, 1);
+                    self.handle(topic, item, handler, 1, false);
                 }
             }
         }
@@ -167,7 +176,7 @@ impl Worker {
 
     /// Counts events that begin to be processed now, and how long that took.
     fn measure(&self, run: &[Item]) {
-        for together in run.chunk_by(|a, b| a.is_beside(b)) {
+        for together in run.chunk_by(|a, b| a.is_beside(b) && lane_of(a) == lane_of(b)) {
             let lane = lane_of(&together[0]) as usize;
             let (latency, count) = (now().saturating_sub(together[0].shared().read_at), together.len() as u64);
             self.counts.latency[lane].record_n(latency, count);
@@ -190,25 +199,29 @@ impl Worker {
     }
 
     /// Gives an event to a handler, for the `attempts`th time.
-    fn handle(&mut self, topic: &Topic, item: &Item, handler: usize, attempts: u32) {
+    fn handle(&mut self, topic: &Topic, item: &Item, handler: usize, attempts: u32, is_last: bool) {
         let event = item.event(&topic.name);
-        // A handler that panicked may have broken what it shares with others, but nothing of the engine.
-        let handled = catch_unwind(AssertUnwindSafe(|| topic.handlers[handler].handle(&event)));
+        // A handler that panicked may have broken what it shares with others, but nothing of the engine. What it says of a
+        // failure is its code, too.
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            let failed = topic.handlers[handler].handle(&event).err();
+            failed.map(|failure| (matches!(failure, Failure::Retry(_)), failure.to_string()))
+        }));
+        let is_last = is_last || attempts >= self.retries.attempts;
         let (reason, detail) = match handled {
-            Ok(Ok(())) => {
+            Ok(None) => {
                 self.counts.handled.add(1);
                 return;
             }
-            Ok(Err(Failure::Retry(error))) if attempts < self.retries.attempts => {
-                if self.waiting.len() < self.retries.waiting {
-                    let due = now().saturating_add(self.backoff(attempts));
-                    self.waiting.push(Reverse(Waiting { due, item: item.another(), handler, attempts }));
-                    return;
-                }
-                (DeadReason::RetriesFull, error.to_string())
+            Ok(Some((true, _))) if !is_last && self.waiting.len() < self.retries.waiting => {
+                let due = now().saturating_add(self.backoff(attempts));
+                self.waiting.push(Reverse(Waiting { due, item: item.another(), handler, attempts }));
+                return;
             }
-            Ok(Err(Failure::Retry(error))) => (DeadReason::RetriesExhausted, error.to_string()),
-            Ok(Err(Failure::Reject(error))) => (DeadReason::Rejected, error.to_string()),
+            Ok(Some((true, text))) => {
+                (if is_last { DeadReason::RetriesExhausted } else { DeadReason::RetriesFull }, text)
+            }
+            Ok(Some((false, text))) => (DeadReason::Rejected, text),
             Err(panic) => {
                 self.counts.panicked.add(1);
                 let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
@@ -234,11 +247,10 @@ impl Worker {
             if !all && first.due > now() {
                 break;
             }
-            let Some(Reverse(Waiting { item, handler, mut attempts, .. })) = self.waiting.pop() else { break };
-            // There is no next time if the engine stops.
-            attempts = if all { self.retries.attempts } else { attempts + 1 };
+            let Some(Reverse(Waiting { item, handler, attempts, .. })) = self.waiting.pop() else { break };
             self.counts.retried.add(1);
-            self.handle(shared.topics.get(item.topic), &item, handler, attempts);
+            // There is no next time if the engine stops.
+            self.handle(shared.topics.get(item.topic), &item, handler, attempts + 1, all);
         }
         self.waiting.peek().map(|Reverse(first)| first.due)
     }
@@ -285,37 +297,50 @@ impl Handing {
 }
 
 impl Hander {
+    /// How many events may be set aside for a worker that is behind, before the others wait with it.
+    const ASIDE: usize = 4096;
+
     pub(super) fn run(mut self) {
-        let mut items = Vec::with_capacity(256);
+        let mut aside: Vec<VecDeque<Item>> = self.hands.iter().map(|_| VecDeque::new()).collect();
         loop {
             // Read before the lanes are: what was pushed before it was set is seen then.
             let is_last = self.stop.load(Ordering::Acquire);
-            self.lanes.pop_batch(256, |_, item| items.push(item));
-            if items.is_empty() {
-                if is_last {
-                    return;
-                }
-                self.shared.relieve_if_pressed();
-                std::thread::park();
+            let workers = self.hands.len();
+            let mut taken = 0;
+            if aside.iter().all(|aside| aside.len() < Self::ASIDE) {
+                taken = self.lanes.pop_batch(256, |_, item| aside[item.topic as usize % workers].push_back(item));
+            }
+            let handed = self.hand_over(&mut aside);
+            self.shared.relieve_if_pressed(&Lane::ALL[1..]);
+            if taken > 0 || handed > 0 {
                 continue;
             }
-            let workers = self.hands.len();
-            for item in items.drain(..) {
-                let (queue, thread) = &mut self.hands[item.topic as usize % workers];
-                let mut item = Some(item);
-                while let Some(left) = item.take() {
-                    if let Err(back) = queue.push(left) {
-                        thread.unpark();
-                        self.handing.waits.store(true, Ordering::Relaxed);
-                        fence(Ordering::SeqCst);
-                        if queue.room() == 0 {
-                            std::thread::park();
-                        }
-                        item = Some(back);
-                    }
+            let is_empty = aside.iter().all(VecDeque::is_empty);
+            // A worker that has panicked takes nothing any more.
+            if is_last && is_empty || self.shared.is_broken.load(Ordering::Relaxed) {
+                return;
+            }
+            if !is_empty {
+                self.handing.waits.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                if self.hand_over(&mut aside) > 0 {
+                    continue;
                 }
             }
-            self.hands.iter().for_each(|(_, thread)| thread.unpark());
+            std::thread::park();
         }
+    }
+
+    /// Hands over what there is room for; returns how much that was.
+    fn hand_over(&mut self, aside: &mut [VecDeque<Item>]) -> usize {
+        let mut handed = 0;
+        for ((queue, thread), aside) in self.hands.iter_mut().zip(aside) {
+            let room = queue.room().min(aside.len());
+            if room > 0 {
+                handed += queue.push_batch(aside.drain(..room));
+                thread.unpark();
+            }
+        }
+        handed
     }
 }

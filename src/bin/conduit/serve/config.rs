@@ -160,11 +160,13 @@ pub struct Topics {
     pub max_len: usize,
     /// Those that events may be for.
     pub allow: Vec<Pattern>,
+    /// Bytes of shared memory that all of them take.
+    pub memory: usize,
 }
 
 impl Default for Topics {
     fn default() -> Self {
-        Topics { max: 1024, depth: 256, max_len: 256, allow: vec![Pattern::new("**")] }
+        Topics { max: 1024, depth: 256, max_len: 256, allow: vec![Pattern::new("**")], memory: 256 << 20 }
     }
 }
 

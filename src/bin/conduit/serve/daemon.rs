@@ -99,6 +99,7 @@ fn engine(config: &Config) -> EngineOptions {
         depth: config.topics.depth,
         max_len: config.topics.max_len,
         allow: config.topics.allow.clone(),
+        memory: config.topics.memory,
     };
     let lanes = [
         (Lane::Realtime, &config.queues.realtime),
@@ -237,9 +238,11 @@ fn farewell(stats: &Stats) -> Result {
             stats.duplicates
         ))
     ));
+    if stats.log_lost > 0 {
+        note(format_args!("{} events could not be logged; nobody was told that they are durable", stats.log_lost));
+    }
     if lost > 0 {
         note(format_args!("{lost} accepted events failed and could not be kept"));
-        return Ok(Outcome::Degraded);
     }
-    Ok(Outcome::Done)
+    Ok(if lost + stats.log_lost > 0 { Outcome::Degraded } else { Outcome::Done })
 }

@@ -108,10 +108,10 @@ impl Checks<'_> {
             }
         }
         let (memory, frame) = (self.loaded.config.memory, server.max_frame);
-        if memory < 2 * frame {
+        if memory / 4 < frame {
             let (key, other) = self.blamed("server.max_frame", "memory");
             let reason = format!(
-                "memory ({}) has no room for two frames of server.max_frame ({}), set {}",
+                "memory ({}) has no room for four frames of server.max_frame ({}), set {}",
                 size(memory),
                 size(frame),
                 self.said(other)

@@ -107,6 +107,7 @@ keys! {
     "topics.depth" => topics.depth, Whole(1..=1_048_576);
     "topics.max_len" => topics.max_len, Size(1..=conduit::frame::MAX_LEN);
     "topics.allow" => topics.allow, Patterns;
+    "topics.memory" => topics.memory, Size(MIB..=HALF_TIB);
     "queues.realtime.type" => queues.realtime.kind, word();
     "queues.realtime.capacity" => queues.realtime.capacity, REALTIME;
     "queues.realtime.target" => queues.realtime.target, Time(US..=HOUR);

@@ -188,7 +188,7 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
         ),
         (
             "memory: 1MiB",
-            "c.yaml:1:9: memory: memory (1MiB) has no room for two frames of server.max_frame (1MiB), set by default",
+            "c.yaml:1:9: memory: memory (1MiB) has no room for four frames of server.max_frame (1MiB), set by default",
         ),
         // Texts that are none.
         ("server:\n  tcp_port: 1\n  tcp_port: 2\n", "c.yaml:3:3: `tcp_port` is there twice; remove one"),
@@ -366,7 +366,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("server.token_file", "\"/etc/a b: c # d\""),
     ("server.max_connections", "1"),
     ("server.idle_timeout", "90s"),
-    ("server.max_frame", "4095KiB"),
+    ("server.max_frame", "2047KiB"),
     ("server.window", "1"),
     ("server.busy_poll", "50us"),
     ("server.threads", "2"),
@@ -377,6 +377,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("topics.depth", "1"),
     ("topics.max_len", "1"),
     ("topics.allow", "[\"a/**\", \"null\", \"*\"]"),
+    ("topics.memory", "2MiB"),
     ("queues.realtime.capacity", "16"),
     ("queues.realtime.target", "1h"),
     ("queues.transactional.capacity", "1024"),
