@@ -472,3 +472,135 @@ fn a_change_of_a_lanes_state_is_published() {
     eventually("it is empty", || engine.stats().lanes[1].depth == 0);
     while !next().contains(r#""state":"running""#) {}
 }
+
+/// What is held waits for memory, and must not wait for its own.
+#[test]
+fn sources_that_are_held_do_not_wait_for_each_other() {
+    let domain = Domain::new();
+    let engine = options(&domain).memory(1 << 20).capacity(Lane::Transactional, 16).start().unwrap();
+    let silent = |n| frame::Event { flags: Flags::default(), ..event("t", n, Priority::Medium, &[7; 200]) };
+    let sources: Vec<_> = (0..6)
+        .map(|_| {
+            let mut source = engine.source(Origin::Local).open();
+            let mut batch = Batch::with_capacity(256 << 10);
+            (0..1000).for_each(|n| batch.push(&silent(n)));
+            let progress = source.dispatch(&mut batch, &mut Vec::new());
+            (source, progress)
+        })
+        .collect();
+    for (mut source, mut progress) in sources {
+        eventually("each goes on", || {
+            progress = source.resume(&mut Vec::new());
+            progress == Progress::Done
+        });
+    }
+    let stats = engine.stop(SOON);
+    assert_eq!((stats.accepted[2], stats.lanes[1].processed), (6000, 6000));
+}
+
+#[test]
+fn a_failure_that_cannot_even_be_told_is_contained() {
+    #[derive(Debug)]
+    struct Rude;
+    impl std::fmt::Display for Rude {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("told nobody")
+        }
+    }
+    impl std::error::Error for Rude {}
+    let domain = Domain::new();
+    let letters = Letters::default();
+    let handler = |event: &Event<'_>| if event.sequence == 1 { Err(Failure::reject(Rude)) } else { Ok(()) };
+    let engine = options(&domain).handler("**", handler).dead_letters(letters.clone()).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    (1..=10).for_each(|n| _ = source.submit(&event("t", n, Priority::Medium, b"x")));
+    let stats = engine.stop(SOON);
+    assert_eq!((stats.handled, stats.panicked, letters.kept().len()), (9, 1, 1));
+}
+
+#[test]
+fn after_the_engine_has_stopped_nothing_is_taken_and_nobody_waits() {
+    let domain = Domain::new();
+    let letters = Letters::default();
+    let engine = options(&domain).dead_letters(letters.clone()).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    engine.stop(SOON);
+    for (n, priority) in (1..).zip([Priority::Critical, Priority::Medium, Priority::Batch]) {
+        let asked = source.submit(&event("t", n, priority, b"x")).unwrap().status;
+        let silent = source.submit(&frame::Event { flags: Flags::default(), ..event("t", 10 + n, priority, b"x") });
+        assert_eq!((asked, silent), (Status::Dropped, None));
+    }
+    assert_eq!(letters.kept(), []);
+}
+
+#[test]
+fn events_of_a_topic_that_is_stuck_do_not_keep_other_workers_idle() {
+    let domain = Domain::new();
+    let gate = Gate::default();
+    let engine = options(&domain).workers(6).handler("stuck", gate.handler()).handler("free/*", |_: &Event<'_>| Ok(()));
+    let engine = engine.start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    (1..=2000).for_each(|n| _ = source.submit(&event("stuck", n, Priority::Medium, b"x")));
+    for n in 1..=100 {
+        source.submit(&event(&format!("free/{}", n % 10), 2000 + n, Priority::Medium, b"x"));
+    }
+    // One in six of the topics has the worker that is stuck.
+    eventually("the others are handled", || engine.stats().handled >= 80);
+    gate.open();
+    assert_eq!(engine.stop(SOON).handled, 2100);
+}
+
+#[test]
+fn each_lane_counts_its_own_events_though_they_came_together() {
+    let domain = Domain::new();
+    let engine = options(&domain).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    let mut batch = Batch::default();
+    for n in 1..=100 {
+        batch.push(&event("t", n, if n % 2 == 0 { Priority::Medium } else { Priority::Low }, b"x"));
+    }
+    assert_eq!(source.dispatch(&mut batch, &mut Vec::new()), Progress::Done);
+    let stats = engine.stop(SOON);
+    assert_eq!((stats.lanes[1].processed, stats.lanes[2].processed), (50, 50));
+}
+
+#[test]
+fn what_a_log_did_not_take_before_the_end_is_counted() {
+    let domain = Domain::new();
+    let log = Log::default();
+    log.0.fails.store(u32::MAX, Ordering::Relaxed);
+    let engine = options(&domain).durable_log(log).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    (1..=10).for_each(|n| _ = source.submit(&durable(n)));
+    assert_eq!(engine.stop(Duration::from_millis(20)).log_lost, 10);
+}
+
+/// An event of a megabyte must not set aside hundreds of it.
+#[test]
+fn topics_take_no_more_shared_memory_than_they_may() {
+    let domain = Domain::new();
+    let letters = Letters::default();
+    let limits = conduit::engine::TopicLimits { memory: 40 << 20, ..Default::default() };
+    let engine = options(&domain).topics(limits).dead_letters(letters.clone()).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    let long = vec![7; 1_000_000];
+    for n in 1..=5 {
+        source.submit(&event(&format!("t/{n}"), n, Priority::Medium, &long));
+    }
+    eventually("each is published or a dead letter", || {
+        engine.stats().lanes[1].processed == 5 && letters.kept().len() == 3
+    });
+    assert!(
+        letters.kept().iter().all(|letter| letter.2 == DeadReason::Unpublished && letter.4.contains("topics.memory"))
+    );
+    let bytes: u64 = domain
+        .files()
+        .iter()
+        .map(|file| std::fs::metadata(format!("/dev/shm/{file}")).map_or(0, |file| file.len()))
+        .sum();
+    assert!(bytes < 44 << 20, "{bytes}");
+    // What is short goes where it always went.
+    assert_eq!(source.submit(&event("t/5", 6, Priority::Medium, b"short")).unwrap().status, Status::Accepted);
+    let mut subscriber = domain.subscriber().start(Start::Oldest).wait(PATIENCE).open("t/5").unwrap();
+    assert_eq!(&*subscriber.recv_timeout(PATIENCE).unwrap().unwrap(), b"short");
+}

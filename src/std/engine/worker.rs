@@ -130,6 +130,8 @@ impl Worker {
             self.feed.take(&mut items);
             let next = self.retry_those_due(is_last && items.is_empty());
             if !items.is_empty() {
+                // There is room in the lane, however long these take.
+                self.shared.relieve_if_pressed(self.feed.lanes());
                 self.process(&mut items);
                 self.shared.relieve_if_pressed(self.feed.lanes());
                 idle_since = None;

@@ -1,0 +1,191 @@
+//! What becomes of events, and of those who sent them, where things meet that seldom do.
+#![cfg(feature = "net")]
+
+mod support;
+mod wire;
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use conduit::ack::Status;
+use conduit::engine::{DropReason, Engine, EngineOptions, Event as Handled, Failure};
+use conduit::frame::{self, Flags, Header, Kind, Priority};
+use conduit::lanes::Lane;
+use conduit::net::CloseReason;
+use support::{Domain, PATIENCE, eventually};
+use wire::{SHORTLY, Wire, encoded, event, hello, server, server_with};
+
+const ME: [u8; 16] = *b"a test's client!";
+
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn engine(&self, domain: &Domain) -> EngineOptions {
+        let gate = self.0.clone();
+        let handler = move |_: &Handled<'_>| {
+            // By itself in the end, so that a test that failed ends.
+            let (mut open, timeout) =
+                gate.1.wait_timeout_while(gate.0.lock().unwrap(), PATIENCE, |open| !*open).unwrap();
+            *open |= timeout.timed_out();
+            Ok::<(), Failure>(())
+        };
+        Engine::options().domain(domain.name()).handler("**", handler)
+    }
+}
+
+fn silent(sequence: u64, priority: Priority, payload: &[u8]) -> Vec<u8> {
+    encoded(&frame::Event { flags: Flags::default(), ..event("t", sequence, priority, payload) })
+}
+
+/// Exactly what is read at a time: 1,024 frames of 256 bytes.
+#[test]
+fn a_window_that_fills_a_read_to_the_last_byte_is_answered() {
+    let domain = Domain::new();
+    let server = server(&domain, |options| options);
+    let mut wire = Wire::introduced(server.tcp_addr().unwrap(), ME);
+    for round in 0..30 {
+        let window = 1024 * round + 1..=1024 * (round + 1);
+        let frames: Vec<u8> = window.flat_map(|n| encoded(&event("t", n, Priority::Medium, &[7; 223]))).collect();
+        assert_eq!(frames.len(), 256 << 10);
+        wire.send(&frames);
+        wire.until(|wire| wire.answers.len() as u64 == 1024 * (round + 1));
+    }
+    server.stop(SHORTLY);
+}
+
+#[test]
+fn a_greeting_that_was_changed_spoils_its_datagram_and_no_other_senders_events() {
+    let domain = Domain::new();
+    let server = server(&domain, |options| options);
+    let at = server.udp_addr().unwrap();
+    let mut changed = hello(ME, 0, b"");
+    // As if it had a checksum, which it lacks: its last bytes are taken for one.
+    let header = Header { flags: Flags::BODY_CRC, body_len: changed.len() as u32 - 32, ..Header::new(Kind::Hello) };
+    changed[..32].copy_from_slice(&header.encode());
+    let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    b.send_to(&[changed, silent(2, Priority::High, b"b")].concat(), at).unwrap();
+    a.set_read_timeout(Some(PATIENCE)).unwrap();
+    let frames: Vec<u8> = (1..=2).flat_map(|n| encoded(&event("t", n, Priority::High, b"a"))).collect();
+    a.send_to(&[hello(ME, 0, b""), frames].concat(), at).unwrap();
+    let mut answer = [0; 256];
+    let len = a.recv(&mut answer).unwrap();
+    let Ok(frame::Decoded::Frame { header, body, .. }) = frame::decode(&answer[..len], 256) else { panic!("no frame") };
+    let ranges: Vec<_> = conduit::ack::decode(&header, body).unwrap().collect();
+    assert_eq!((ranges.len(), ranges[0].last(), ranges[0].status), (1, 2, Status::Accepted));
+    assert_eq!((server.stats().bad_datagrams, server.stop(SHORTLY).received[3]), (1, 2));
+}
+
+/// The clock that a slow client is measured by stands still while it is not read.
+#[test]
+fn who_is_not_read_is_not_blamed_for_it() {
+    let domain = Domain::new();
+    let gate = Gate::default();
+    let soon = Duration::from_millis(50);
+    let options = |options: conduit::net::ServerOptions| options.frame_timeout(soon).idle_timeout(soon * 2);
+    let server = server_with(gate.engine(&domain), options);
+    let mut stream = TcpStream::connect(server.tcp_addr().unwrap()).unwrap();
+    let frames = silent(0, Priority::Medium, &[7; 1000]).repeat(4000);
+    let writer = thread::spawn(move || {
+        stream.write_all(&frames).unwrap();
+        stream
+    });
+    let mut before = 0;
+    eventually("no more is read", || {
+        let read = server.stats().bytes;
+        read > 1 << 20 && std::mem::replace(&mut before, read) == read
+    });
+    // Nothing to wait for: it is that nothing happens.
+    thread::sleep(soon * 6);
+    assert_eq!(server.stats().connections, 1, "{:?}", server.stats());
+    gate.open();
+    writer.join().unwrap();
+    eventually("all have come", || server.engine().stats().accepted[2] == 4000);
+    server.stop(SHORTLY);
+}
+
+#[test]
+fn what_is_held_when_its_connection_ends_is_taken_or_counted() {
+    let domain = Domain::new();
+    for (end, closed) in [
+        (&b"no frame"[..], Some(CloseReason::BadFrame)),
+        (&hello(ME, 0, b"")[..], Some(CloseReason::BadFrame)),
+        (b"", None),
+    ] {
+        let gate = Gate::default();
+        let engine = gate.engine(&domain).capacity(Lane::Realtime, 16).hold(PATIENCE * 100);
+        let server = server_with(engine, |options| options);
+        let mut stream = TcpStream::connect(server.tcp_addr().unwrap()).unwrap();
+        stream.write_all(&[&silent(0, Priority::Critical, b"x").repeat(1000)[..], end].concat()).unwrap();
+        eventually("no room is left", || server.engine().stats().lanes[0].depth == 16);
+        let stats = if let Some(closed) = closed {
+            gate.open();
+            eventually("the connection ends", || server.stats().closed[closed as usize] == 1);
+            server.stop(SHORTLY)
+        } else {
+            let stopping = thread::spawn(move || server.stop(SHORTLY));
+            gate.open();
+            stopping.join().unwrap()
+        };
+        let dropped = stats.dropped[DropReason::Stopped as usize][4];
+        assert_eq!((stats.received[4], stats.accepted[4] + dropped), (1000, 1000));
+        assert!(closed.is_none() || dropped == 0, "there was room for them in the end");
+    }
+}
+
+#[test]
+fn no_answer_gives_more_credit_than_was_agreed() {
+    let domain = Domain::new();
+    let server = server(&domain, |options| options.window(100));
+    for (wanted, agreed) in [(16, 16), (0, 100), (5000, 100)] {
+        let mut wire = Wire::connect(server.tcp_addr().unwrap());
+        wire.send(&hello([wanted as u8; 16], wanted, b""));
+        wire.send(&encoded(&event("t", 1, Priority::High, b"x")));
+        wire.until(|wire| wire.status(1).is_some());
+        assert_eq!((wire.welcome.unwrap().credit, wire.answers[&1].0.credit), (agreed, agreed));
+    }
+}
+
+#[test]
+fn who_asks_for_metrics_and_does_not_read_them_keeps_nobody_from_stopping() {
+    let domain = Domain::new();
+    let server = server(&domain, |options| options.metrics("127.0.0.1:0"));
+    let at = server.metrics_addr().unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    let greedy: Vec<_> = (0..70)
+        .map(|_| {
+            let mut stream = TcpStream::connect(at).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+            while stream.write_all(&request).is_ok() && stream.take_error().unwrap().is_none() {
+                stream.set_nonblocking(false).unwrap();
+                if stream.write(&request).is_err() {
+                    break;
+                }
+            }
+            stream
+        })
+        .collect();
+    let stopping = thread::spawn(move || server.stop(SHORTLY));
+    eventually("it stops", || stopping.is_finished());
+    drop(greedy);
+}
+
+#[test]
+fn strangers_have_no_room_for_more_than_a_greeting() {
+    let domain = Domain::new();
+    let server = server(&domain, |options| options.token("s3cret"));
+    let mut stream = TcpStream::connect(server.tcp_addr().unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&silent(0, Priority::High, &[7; 1 << 19])[..1000]).unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    eventually("it is refused at its header", || server.stats().closed[CloseReason::BadFrame as usize] == 1);
+}
