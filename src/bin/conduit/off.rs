@@ -48,7 +48,13 @@ pub fn run(command: &Command) -> Result {
         #[cfg(not(feature = "net"))]
         Command::Serve(Anything { .. }) => ("serve", "net"),
     };
+    missing(name, feature)
+}
+
+/// That a command takes `features`.
+pub fn missing(name: &str, features: &str) -> Result {
+    let noun = if features.contains(',') { "features" } else { "feature" };
     Err(Failure::Usage(format!(
-        "`conduit {name}` takes the feature `{feature}`: build with `--features cli,{feature}`"
+        "`conduit {name}` takes the {noun} `{features}`: build with `--features cli,{features}`"
     )))
 }
