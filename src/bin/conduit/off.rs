@@ -16,6 +16,9 @@ pub enum Command {
     /// Look at recordings (built without the feature `tank`)
     #[cfg(not(feature = "tank"))]
     Tank(Anything),
+    /// Watch topics, and the lanes of a daemon (built without the feature `net`)
+    #[cfg(not(feature = "net"))]
+    Top(Anything),
     /// Send events to a server (built without the feature `net`)
     #[cfg(not(feature = "net"))]
     Send(Anything),
@@ -43,6 +46,8 @@ pub fn run(command: &Command) -> Result {
         Command::Tank(Anything { .. }) => ("tank", "tank"),
         #[cfg(not(feature = "tank"))]
         Command::Dlq(Anything { .. }) => ("dlq", "tank"),
+        #[cfg(not(feature = "net"))]
+        Command::Top(Anything { .. }) => ("top", "net"),
         #[cfg(not(feature = "net"))]
         Command::Send(Anything { .. }) => ("send", "net"),
         #[cfg(not(feature = "net"))]
