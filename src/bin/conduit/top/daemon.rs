@@ -258,7 +258,7 @@ mod tests {
     fn what_a_daemon_did_is_the_difference_of_two_looks() {
         let begin = Instant::now();
         let first = Snapshot::of(&text(100, 10, [50, 60, 100]), begin).unwrap();
-        let second = Snapshot::of(&text(300, 60, [150, 257, 300]), begin + Duration::from_secs(2)).unwrap();
+        let second = Snapshot::of(&text(300, 60, [150, 258, 300]), begin + Duration::from_secs(2)).unwrap();
         let alone = first.since(None);
         assert_eq!((alone.rates[0], alone.lanes[0].rate, alone.lanes[0].depth), (None, None, 3));
         let daemon = second.since(Some(&first));
