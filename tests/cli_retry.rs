@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use cli::Cli;
@@ -157,6 +158,21 @@ fn where_no_server_is_all_letters_stay() {
     let to = daemon.tcp.to_string();
     cli.run(&["dlq", "--dir", at.to_str().unwrap(), "retry", "--to", &to, "--ack", "durable"]).code(1);
     assert_eq!(ids(&at).len(), 3);
+}
+
+#[test]
+fn who_is_interrupted_keeps_what_was_not_taken() {
+    let cli = Cli::new();
+    let directory = Directory::new(&cli.domain);
+    let at = directory.file("letters");
+    store(&at, 3);
+    let server = event_server::Server::start(Manners { throttles: 100, ..Manners::default() });
+    let to = server.addr.to_string();
+    let running = cli.start(&["dlq", "--dir", at.to_str().unwrap(), "retry", "--to", &to, "--json", "--timeout", "1h"]);
+    eventually("it is connected", || server.connections.load(Ordering::Relaxed) > 0);
+    running.signal(libc::SIGINT);
+    let told = running.end().code(3).json();
+    assert_eq!((&told["left"], &told["cleared"], ids(&at).len()), (&json!(3), &json!(0), 3));
 }
 
 /// Passes on what a client says until that is so many bytes, and what the server says to it; then neither, to anybody.

@@ -7,13 +7,14 @@ mod wire;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cli::Cli;
 use cli::daemon::Daemon;
+use cli::{Cli, Running};
 use conduit::frame::Priority;
 use serde_json::Value;
 use wire::{Wire, encoded, event};
@@ -215,6 +216,25 @@ fn on_a_terminal_it_is_drawn_in_place_and_fits() {
     assert!(lines[0].starts_with("TOPIC "), "{lines:#?}");
     assert!(lines.iter().any(|line| line.starts_with("and ") && line.ends_with(" of lower rates")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.starts_with("realtime ")), "{lines:#?}");
+}
+
+#[test]
+fn q_ends_it() {
+    // `script` gives a program a terminal; not every machine has it.
+    if Command::new("script").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        return;
+    }
+    let cli = Cli::new();
+    let none = nobody();
+    let program = env!("CARGO_BIN_EXE_conduit");
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("{program} top --interval 50ms --metrics {none}"), "/dev/null"]);
+    command.env("CONDUIT_DOMAIN", cli.domain.name()).env("TERM", "xterm").stdin(Stdio::piped());
+    let mut running = Running::start(&mut command);
+    let mut keys = running.child.stdin.take().unwrap();
+    while !running.line().contains("q quit") {}
+    keys.write_all(b"xq").unwrap();
+    running.end().code(0);
 }
 
 #[test]

@@ -202,12 +202,18 @@ impl Sending {
                 Err(error) => return Err(error.into()),
             }
         }
-        let until = Instant::now() + args.timeout;
+        let mut until = Instant::now() + args.timeout;
+        let mut is_hurried = false;
         loop {
+            if events.is_interrupted() && !is_hurried {
+                // What was sent is answered soon, or would be sent once more the next time.
+                until = until.min(Instant::now() + GRACE / 2);
+                is_hurried = true;
+            }
             let left = until.saturating_duration_since(Instant::now());
             match self.client.flush(left.min(STEP)) {
                 Ok(()) => return Ok(is_whole && !events.is_interrupted()),
-                Err(ClientError::TimedOut { .. }) if left > STEP && !events.is_interrupted() => {}
+                Err(ClientError::TimedOut { .. }) if !left.is_zero() => {}
                 Err(ClientError::TimedOut { .. }) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
