@@ -39,6 +39,11 @@ impl Frame<'_> {
         let cut = |line: String| line.chars().take(width).collect::<String>();
         let mut below = vec![String::new(), cut(self.told_of_daemon())];
         if let Ok(daemon) = &self.daemon {
+            // In columns: as a sentence it would not fit.
+            let heads = RATES.map(|(name, _)| name.to_uppercase().replace('_', "-"));
+            let mut table = Table::new(&heads.each_ref().map(|head| &head[..]));
+            table.row(daemon.rates.map(per_second).into());
+            below.extend(painted(style, table, &cut));
             let mut table = Table::new(&["LANE", "DEPTH", "STATE", "RATE", "LATE", "LAT p50", "LAT p99"]);
             daemon.lanes.iter().for_each(|lane| table.row(lane_cells(lane)));
             below.extend(painted(style, table, &cut));
@@ -77,16 +82,11 @@ impl Frame<'_> {
         let metrics = harmless(self.metrics);
         match &self.daemon {
             Err(reason) => format!("no daemon's metrics at {metrics}: {}", harmless(reason)),
-            Ok(daemon) => {
-                let rates = RATES.iter().zip(daemon.rates);
-                let told = rates.map(|((name, _), rate)| format!("{} {}", per_second(rate), name.replace('_', "-")));
-                format!(
-                    "daemon at {metrics}, {}, {} in events: {}",
-                    units::several(daemon.connections, "connection", "connections"),
-                    units::memory(daemon.memory),
-                    told.collect::<Vec<_>>().join(", ")
-                )
-            }
+            Ok(daemon) => format!(
+                "daemon at {metrics}: {}, {} in events",
+                units::several(daemon.connections, "connection", "connections"),
+                units::memory(daemon.memory),
+            ),
         }
     }
 
