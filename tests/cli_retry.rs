@@ -17,6 +17,7 @@ use cli::daemon::Daemon;
 use conduit::ack::Status;
 use conduit::engine::{DeadLetter, DeadLetters, DeadReason, DurableLog, Engine, Event, Failure, Origin};
 use conduit::frame::{Encoding, Priority};
+use conduit::lanes::Lane;
 use conduit::net::Server;
 use conduit::tank::{DeadLetterBox, DeadLetterStore, EventLog, LetterFilter, LetterId};
 use conduit::topic::Start;
@@ -67,6 +68,7 @@ fn letters_are_on_their_topic_again_and_gone_from_the_store() {
     let json = retry(&["--topic", "orders/*", "--priority", "high", "--json"]).code(0).json();
     let expected = json!({
         "to": to, "letters": 3, "accepted": 3, "fates": { "accepted": 3 }, "left": 0, "cleared": 3,
+        "copies_cleared": 0,
     });
     assert_eq!(json, expected);
     let told = retry(&[]).code(0);
@@ -123,6 +125,35 @@ fn an_event_is_as_it_was_and_one_that_fails_again_is_a_letter_again() {
         assert!(!before.contains(&letter.id) && letter.producer != ME);
         assert_eq!((&letter.topic[..], letter.reason), ("refused/new", DeadReason::Rejected));
     }
+}
+
+#[test]
+fn what_has_no_room_again_is_there_once_and_as_it_was() {
+    let cli = Cli::new();
+    let directory = Directory::new(&cli.domain);
+    let at = directory.file("letters");
+    store(&at, 200);
+    let before = ids(&at);
+    // Held until all is answered.
+    let held = Arc::new(Mutex::new(()));
+    let (waits, hold) = (held.clone(), held.lock().unwrap());
+    let handler = move |_: &Event<'_>| {
+        drop(waits.lock().unwrap());
+        Ok::<(), Failure>(())
+    };
+    let engine = Engine::options().domain(cli.domain.name()).capacity(Lane::Realtime, 16).handler("**", handler);
+    let engine = engine.dead_letters(DeadLetterStore::open(&at).unwrap()).start().unwrap();
+    let server = Server::options().tcp("127.0.0.1:0").start(engine).unwrap();
+    let to = server.tcp_addr().unwrap().to_string();
+    let retry = ["dlq", "--dir", at.to_str().unwrap(), "retry", "-p", "high", "--to", &to, "--timeout", "1s", "--json"];
+    let told = cli.run(&retry).code(3).json();
+    drop(hold);
+    server.stop(PATIENCE);
+    let dead = &told["fates"]["dead_lettered"];
+    assert!(dead.as_u64().unwrap() > 0 && told["copies_cleared"] == *dead, "{told}");
+    let after = ids(&at);
+    assert!(after.is_subset(&before), "{told}");
+    assert_eq!(after.len() as u64, 200 - told["accepted"].as_u64().unwrap(), "{told}");
 }
 
 #[test]

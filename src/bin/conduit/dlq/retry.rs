@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use conduit::ack::Status;
+use conduit::dedup::ProducerId;
 use conduit::frame::Event;
 use conduit::net::outbox::Outcome as Answer;
 use conduit::net::{Acks, Client, ClientError, Fate, Retry};
@@ -59,6 +61,8 @@ enum AckArg {
 const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for room before looking for an interruption.
 const STEP: Duration = Duration::from_millis(100);
+/// How often to look for letters that the server may keep elsewhere.
+const LOOKS: u32 = 4;
 
 pub fn run(args: &Args, letters: Option<&DeadLetterBox>, context: &Context) -> Result {
     let events = Events::with_grace(GRACE)?.without_output();
@@ -124,7 +128,10 @@ fn retry(
         files.entry(id.file).or_default().insert(id);
     }
     let answers = Arc::new(Mutex::new(Vec::new()));
-    let mut sending = Sending { client: connect(args, answers.clone())?, waiting: BTreeMap::new() };
+    let mut producer = ProducerId::default();
+    rustix::rand::getrandom(&mut producer, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Failure::Failed(format!("cannot get random numbers for a producer: {error}")))?;
+    let mut sending = Sending { client: connect(args, producer, answers.clone())?, waiting: BTreeMap::new() };
     let clear = |taken: Vec<LetterId>, tally: &mut Tally| -> Result<()> {
         if !args.keep && !taken.is_empty() {
             tally.cleared += letters.clear(&LetterFilter::new().ids(taken))?.letters;
@@ -148,18 +155,48 @@ fn retry(
     if !waiting.is_empty() {
         *tally.fates.entry(Fate::Unanswered.to_string()).or_default() += waiting.len() as u64;
     }
+    end = clear_copies(letters, &producer, tally).and(end);
     Ok(end.err())
+}
+
+/// An event that is answered as dead-lettered is a letter of the server's. If that keeps them in this very store, each such
+/// answer would leave two of one: the one that was sent stays, with what is told of its first failure, and its copy goes.
+fn clear_copies(letters: &DeadLetterBox, producer: &ProducerId, tally: &mut Tally) -> Result<()> {
+    let mut awaited = std::mem::take(&mut tally.dead_lettered);
+    for look in 0..LOOKS {
+        if awaited.is_empty() {
+            break;
+        }
+        if look > 0 {
+            // The server writes them when no more come.
+            std::thread::sleep(STEP);
+        }
+        let mut copies = Vec::new();
+        for letter in letters.letters(LetterFilter::new())?.flatten() {
+            if letter.producer == *producer && awaited.remove(&letter.sequence) {
+                copies.push(letter.id);
+            }
+        }
+        if !copies.is_empty() {
+            tally.copies_cleared += letters.clear(&LetterFilter::new().ids(copies))?.letters;
+        }
+    }
+    Ok(())
 }
 
 type Answers = Arc<Mutex<Vec<Answer>>>;
 
-fn connect(args: &Args, answers: Answers) -> Result<Client> {
+fn connect(args: &Args, producer: ProducerId, answers: Answers) -> Result<Client> {
     let acks = match args.ack {
         AckArg::Accepted => Acks::Accepted,
         AckArg::Durable => Acks::Durable,
     };
     // A producer of its own: what it was sent as, the server has seen, or thinks so.
-    let options = Client::options().acks(acks).token(send::token(args.token.as_deref())).connect_timeout(args.timeout);
+    let options = Client::options()
+        .producer(producer)
+        .acks(acks)
+        .token(send::token(args.token.as_deref()))
+        .connect_timeout(args.timeout);
     let options = options.retry(Retry { deadline: args.timeout, ..Retry::default() });
     let tell = move |answer: &Answer| answers.lock().unwrap_or_else(PoisonError::into_inner).push(*answer);
     Ok(options.on_outcome(tell).connect(&args.to)?)
@@ -256,6 +293,8 @@ fn settle(answers: &Answers, waiting: &mut BTreeMap<u64, LetterId>, tally: &mut 
         if fate.is_success() {
             tally.accepted += 1;
             taken.push(id);
+        } else if fate == Fate::Answered(Status::DeadLettered) {
+            tally.dead_lettered.insert(sequence);
         }
     }
     taken
@@ -269,6 +308,9 @@ struct Tally {
     /// All outcomes, in words.
     fates: BTreeMap<String, u64>,
     cleared: u64,
+    /// Sequences of those that the server made dead letters of, and how many of its letters were cleared again.
+    dead_lettered: BTreeSet<u64>,
+    copies_cleared: u64,
     /// Whether some could not be read.
     is_damaged: bool,
 }
@@ -296,6 +338,7 @@ impl Tally {
         json!({
             "to": args.to, "letters": self.letters, "accepted": self.accepted,
             "fates": fates, "left": self.left(), "cleared": self.cleared,
+            "copies_cleared": self.copies_cleared,
         })
     }
 }
