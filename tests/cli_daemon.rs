@@ -8,7 +8,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,45 +21,10 @@ use conduit::topic::Start;
 use support::{Directory, Noise, PATIENCE, eventually, rounds};
 use wire::{Wire, encoded, event};
 
+use cli::daemon::{Daemon, get};
 use cli::{Cli, Running};
 
 const ME: [u8; 16] = *b"a test's client!";
-
-/// A daemon, and where it serves.
-struct Daemon {
-    running: Running,
-    tcp: SocketAddr,
-    metrics: SocketAddr,
-}
-
-impl Daemon {
-    fn start(cli: &Cli, environment: &[(&str, &str)]) -> Self {
-        let mut command = cli.command(&["--json", "serve"]);
-        for key in ["SERVER__TCP_PORT", "SERVER__UDP_PORT", "METRICS__PORT"] {
-            command.env(format!("CONDUIT__{key}"), "0");
-        }
-        let mut running = Running::start(command.envs(environment.iter().copied()));
-        let said = running.json_line();
-        let address = |name: &str| said[name].as_str().unwrap().parse().unwrap();
-        Daemon { tcp: address("tcp"), metrics: address("metrics"), running }
-    }
-
-    /// The value of a metric.
-    fn metric(&self, name: &str) -> f64 {
-        let text = get(self.metrics, "/metrics");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        line.unwrap_or_else(|| panic!("no {name} in {text}"))
-    }
-}
-
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 #[test]
 fn what_comes_in_is_on_its_topic_and_in_the_metrics() {

@@ -435,6 +435,11 @@ fn topic_names_are_completed_as_they_are_now() {
     for command in ["topics", "echo", "pub", "hz", "clean"] {
         assert_eq!(offered(&cli, &[command, "c"]), ["camera"], "{command}");
     }
+    if cfg!(all(feature = "net", feature = "tank")) {
+        for words in [&["top", "c"][..], &["top", "sensors/imu", "c"], &["dlq", "retry", "--topic", "c"]] {
+            assert_eq!(offered(&cli, words), ["camera"], "{words:?}");
+        }
+    }
     assert_eq!(offered(&cli, &["--domain", other.domain.name(), "info", "s"]), ["second"]);
     assert!(offered(&cli, &["--domain", ""]).contains(&other.domain.name().to_string()));
     assert!(offered(&cli, &["to"]).contains(&"topics".to_string()));

@@ -36,6 +36,9 @@ mod answers;
 mod client;
 mod datagrams;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod metrics;
 pub mod openmetrics;

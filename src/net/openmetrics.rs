@@ -23,7 +23,11 @@
 //! assert!(text.finish().lines().eq(lines));
 //! ```
 
+mod parse;
+
 use std::fmt::{self, Write};
+
+pub use parse::{ParseError, Sample, Samples, Wrong, samples};
 
 /// What an HTTP answer with such a text says it is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -204,6 +208,16 @@ pub enum Value {
     Integer(u64),
     /// Any other.
     Float(f64),
+}
+
+impl Value {
+    /// As the nearest number that has a point.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Value::Integer(value) => value as f64,
+            Value::Float(value) => value,
+        }
+    }
 }
 
 impl From<u64> for Value {

@@ -1,6 +1,7 @@
 //! Running the `conduit` program in a domain of the test's own.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub mod daemon;
 pub mod terminal;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,8 @@
 //! `conduit dlq`: events that could not be processed.
 
+#[cfg(feature = "net")]
+mod retry;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -14,9 +17,9 @@ use serde_json::{Value, json};
 use crate::echo::printer::dump;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, Table, harmless, harmless_lines, is_harmful, note, print_json};
-use crate::{Context, units};
+use crate::{Context, completions, units};
 
-/// Look at events that could not be processed, and clear them
+/// Look at events that could not be processed, send them again, and clear them
 ///
 /// Works while a server adds to them: what that has still in memory is not seen, and not cleared.
 #[derive(clap::Args)]
@@ -58,13 +61,18 @@ enum Command {
         #[arg(long, conflicts_with_all = ["ids", "topic", "reason", "priority", "since"])]
         all: bool,
     },
+    #[cfg(feature = "net")]
+    Retry(retry::Args),
+    /// Send them to a server again (built without the feature `net`)
+    #[cfg(not(feature = "net"))]
+    Retry(crate::off::Anything),
 }
 
 /// Which ones are meant.
 #[derive(clap::Args)]
 struct Filter {
     /// Only those for this topic, or for those that match
-    #[arg(short, long, value_name = "PATTERN")]
+    #[arg(short, long, value_name = "PATTERN", add = completions::topics())]
     topic: Option<String>,
     /// Only those that are here for this reason
     #[arg(short, long, value_name = "REASON", value_parser = reasons())]
@@ -162,9 +170,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
         Command::Show { ids } => {
             let (found, _) = find(letters.as_ref(), LetterFilter::new().ids(ids.iter().copied()))?;
             for (at, id) in ids.iter().enumerate() {
-                let letter = found.iter().find(|letter| letter.id == *id).ok_or_else(|| {
-                    Failure::Failed(format!("there is no letter {id}: `conduit dlq list` names those that there are"))
-                })?;
+                let letter = found.iter().find(|letter| letter.id == *id).ok_or_else(|| no_letter(*id))?;
                 show(letter, at > 0, context)?;
             }
             Ok(Outcome::Done)
@@ -189,7 +195,15 @@ pub fn run(args: &Args, context: &Context) -> Result {
             }
             Ok(Outcome::Done)
         }
+        #[cfg(feature = "net")]
+        Command::Retry(args) => retry::run(args, letters.as_ref(), context),
+        #[cfg(not(feature = "net"))]
+        Command::Retry(_) => crate::off::missing("dlq retry", "net,tank"),
     }
+}
+
+fn no_letter(id: LetterId) -> Failure {
+    Failure::Failed(format!("there is no letter {id}: `conduit dlq list` names those that there are"))
 }
 
 /// The letters that are meant, and whether some could not be read.

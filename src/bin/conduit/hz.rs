@@ -43,13 +43,13 @@ const MOST_KEPT: usize = 1 << 20;
 
 /// Of one message.
 #[derive(Clone, Copy)]
-struct Sample {
+pub struct Sample {
     /// Of arrival, on the monotonic clock in nanoseconds.
-    arrived: u64,
-    published: Option<u64>,
-    bytes: u64,
+    pub arrived: u64,
+    pub published: Option<u64>,
+    pub bytes: u64,
     /// Messages lost before this one.
-    lost: u64,
+    pub lost: u64,
 }
 
 impl Sample {
@@ -321,7 +321,11 @@ fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
 fn measure_new(topics: &mut Follow, seen: &mut BTreeMap<String, Shared>, window: Option<u32>) -> Result<()> {
     for (topic, observer) in topics.open(Start::New)? {
         let of_topic = Arc::new(Mutex::new(Seen::new(window)));
-        measure_in_thread(observer, topic.clone(), of_topic.clone())?;
+        let seen_there = of_topic.clone();
+        observe_in_thread(observer, topic.clone(), move |sample| match sample {
+            Some(sample) => lock(&seen_there).add(sample),
+            None => lock(&seen_there).ended = true,
+        })?;
         seen.insert(topic, of_topic);
     }
     Ok(())
@@ -346,28 +350,32 @@ fn sum_up(seen: &BTreeMap<String, Shared>, mut sheet: Sheet, interrupted: bool) 
     })
 }
 
-fn measure_in_thread(mut observer: Observer, topic: String, seen: Shared) -> Result<()> {
-    let measure = move || {
-        if let Err(error) = measure(&mut observer, &seen) {
+/// Observes a topic in a thread of its own, and has each message told; `None` at the end, if it cannot be read any more.
+pub fn observe_in_thread(
+    mut observer: Observer,
+    topic: String,
+    mut each: impl FnMut(Option<Sample>) + Send + 'static,
+) -> Result<()> {
+    let observe = move || {
+        if let Err(error) = observe(&mut observer, &mut each) {
             note(format_args!("{topic}: {error}"));
-            lock(&seen).ended = true;
+            each(None);
         }
     };
-    let thread = std::thread::Builder::new().name("hz".into()).spawn(measure);
+    let thread = std::thread::Builder::new().name("observer".into()).spawn(observe);
     thread.map(drop).map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))
 }
 
-fn measure(observer: &mut Observer, seen: &Shared) -> std::result::Result<(), Error> {
+fn observe(observer: &mut Observer, each: &mut impl FnMut(Option<Sample>)) -> std::result::Result<(), Error> {
     const LONG: Duration = Duration::from_secs(3600);
     loop {
         let Some(observed) = observer.next_timeout(LONG)? else { continue };
-        let sample = Sample {
+        each(Some(Sample {
             arrived: monotonic_now(),
             published: observed.timestamp.map(|timestamp| timestamp.as_nanos() as u64),
             bytes: observed.data.len() as u64,
             lost: observed.lagged,
-        };
-        lock(seen).add(sample);
+        }));
     }
 }
 

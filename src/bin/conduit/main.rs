@@ -47,6 +47,8 @@ mod serve;
 mod stats;
 #[cfg(feature = "tank")]
 mod tank;
+#[cfg(feature = "net")]
+mod top;
 mod topics;
 mod units;
 
@@ -92,6 +94,8 @@ enum Command {
     Echo(echo::Args),
     Pub(publish::Args),
     Hz(hz::Args),
+    #[cfg(feature = "net")]
+    Top(top::Args),
     #[cfg(feature = "tank")]
     Record(record::Args),
     #[cfg(feature = "tank")]
@@ -153,6 +157,8 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(args, &context),
         Command::Pub(args) => publish::run(&args, &context),
         Command::Hz(args) => hz::run(&args, &context),
+        #[cfg(feature = "net")]
+        Command::Top(args) => top::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Record(args) => record::run(&args, &context),
         #[cfg(feature = "tank")]

@@ -16,6 +16,9 @@ pub enum Command {
     /// Look at recordings (built without the feature `tank`)
     #[cfg(not(feature = "tank"))]
     Tank(Anything),
+    /// Watch topics, and the lanes of a daemon (built without the feature `net`)
+    #[cfg(not(feature = "net"))]
+    Top(Anything),
     /// Send events to a server (built without the feature `net`)
     #[cfg(not(feature = "net"))]
     Send(Anything),
@@ -44,11 +47,19 @@ pub fn run(command: &Command) -> Result {
         #[cfg(not(feature = "tank"))]
         Command::Dlq(Anything { .. }) => ("dlq", "tank"),
         #[cfg(not(feature = "net"))]
+        Command::Top(Anything { .. }) => ("top", "net"),
+        #[cfg(not(feature = "net"))]
         Command::Send(Anything { .. }) => ("send", "net"),
         #[cfg(not(feature = "net"))]
         Command::Serve(Anything { .. }) => ("serve", "net"),
     };
+    missing(name, feature)
+}
+
+/// That a command takes `features`.
+pub fn missing(name: &str, features: &str) -> Result {
+    let noun = if features.contains(',') { "features" } else { "feature" };
     Err(Failure::Usage(format!(
-        "`conduit {name}` takes the feature `{feature}`: build with `--features cli,{feature}`"
+        "`conduit {name}` takes the {noun} `{features}`: build with `--features cli,{features}`"
     )))
 }

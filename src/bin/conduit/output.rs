@@ -187,7 +187,8 @@ impl Table {
         self.rows.push(cells);
     }
 
-    pub fn print(&self, out: &mut Out) -> Result<(), Failure> {
+    /// Its lines, the head first.
+    pub fn lines(&self) -> Vec<String> {
         let columns = self.rows[0].len();
         let cells = |column| {
             let rows = self.rows.iter().filter(move |row| row.len() == columns || column + 1 < row.len());
@@ -195,10 +196,15 @@ impl Table {
         };
         let width = |column| cells(column).map(|cell: &String| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        for (at, row) in self.rows.iter().enumerate() {
+        let line = |row: &Vec<String>| {
             let padded = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-            let line = padded.collect::<Vec<_>>().join("  ");
-            let line = line.trim_end();
+            padded.collect::<Vec<_>>().join("  ").trim_end().to_string()
+        };
+        self.rows.iter().map(line).collect()
+    }
+
+    pub fn print(&self, out: &mut Out) -> Result<(), Failure> {
+        for (at, line) in self.lines().into_iter().enumerate() {
             if at == 0 {
                 out.line(out.style.bold(line))?;
             } else {

@@ -99,6 +99,12 @@ fn producer(text: &str) -> std::result::Result<[u8; 16], String> {
     bytes.ok_or_else(|| "a producer is 32 hex digits".into())
 }
 
+/// What a server is told that asks for a token: that of the command line, or that of the environment.
+pub fn token(argument: Option<&str>) -> Vec<u8> {
+    let from_environment = || std::env::var_os("CONDUIT_TOKEN").map(std::os::unix::ffi::OsStringExt::into_vec);
+    argument.map(|token| token.as_bytes().into()).or_else(from_environment).unwrap_or_default()
+}
+
 impl Args {
     fn priority(&self) -> Priority {
         match self.priority {
@@ -135,11 +141,6 @@ impl Args {
         let written = ciborium::into_writer(&value, &mut bytes);
         written.map_err(|error| Failure::Failed(format!("cannot write the payload as CBOR: {error}")))?;
         Ok(bytes)
-    }
-
-    fn token(&self) -> Vec<u8> {
-        let from_environment = || std::env::var_os("CONDUIT_TOKEN").map(std::os::unix::ffi::OsStringExt::into_vec);
-        self.token.clone().map(String::into_bytes).or_else(from_environment).unwrap_or_default()
     }
 
     fn acks(&self) -> Result<Acks> {
@@ -371,7 +372,7 @@ const BATCH: usize = 64 << 10;
 impl Way {
     fn open(args: &Args, acks: Acks) -> Result<Self> {
         if args.udp {
-            let options = UdpSender::options().token(args.token());
+            let options = UdpSender::options().token(token(args.token.as_deref()));
             let options = args.producer.into_iter().fold(options, |options, id| options.producer(id));
             let options = if args.legacy { options.older() } else { options };
             return Ok(Way::Udp(options.connect(&args.to)?));
@@ -379,7 +380,7 @@ impl Way {
         if args.legacy {
             return Ok(Way::Older(connect(args)?, Vec::new(), 0));
         }
-        let options = Client::options().acks(acks).token(args.token()).connect_timeout(args.timeout);
+        let options = Client::options().acks(acks).token(token(args.token.as_deref())).connect_timeout(args.timeout);
         let options = options.retry(Retry { deadline: args.timeout, ..Retry::default() });
         let options = args.producer.into_iter().fold(options, |options, id| options.producer(id));
         Ok(Way::Tcp(options.connect(&args.to)?))
