@@ -6,15 +6,12 @@ use crate::outcome::{Failure, Result};
 pub enum Command {
     #[cfg(not(feature = "tank"))]
     /// Record topics into MCAP files (built without the feature `tank`)
-    #[cfg(not(feature = "tank"))]
     Record(Anything),
     #[cfg(not(feature = "tank"))]
     /// Publish what was recorded (built without the feature `tank`)
-    #[cfg(not(feature = "tank"))]
     Play(Anything),
     #[cfg(not(feature = "tank"))]
     /// Look at recordings (built without the feature `tank`)
-    #[cfg(not(feature = "tank"))]
     Tank(Anything),
     /// Watch topics, and the lanes of a daemon (built without the feature `net`)
     #[cfg(not(feature = "net"))]

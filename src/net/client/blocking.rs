@@ -208,7 +208,8 @@ impl Client {
     }
 
     /// Waits until each event has its outcome; with [`Acks::None`](super::outbox::Acks::None) until the server says that it has
-    /// read them all.
+    /// read them all. What is called for [outcomes](crate::net::ClientOptions::on_outcome) may still be told of the last ones behind this; before
+    /// [`close`](Client::close) returns it has been.
     ///
     /// # Errors
     ///
