@@ -202,14 +202,15 @@ impl Outlets {
         let Some(&number) = self.shape_of[frame.file].get(&frame.channel) else { return Ok(()) };
         let shape = &mut self.shapes[number];
         let outlet = &mut self.outlets[shape.outlet];
-        let before = outlet.last.replace((frame.file, frame.publish_time, frame.sequence));
-        let is_repeated = before.is_some_and(|(file, publish_time, sequence)| {
-            file != frame.file && (publish_time, sequence) == (frame.publish_time, frame.sequence)
+        // What a file begins with may be older than the last messages of the file before, which end behind its beginning.
+        let is_repeated = outlet.last.is_some_and(|(file, publish_time, sequence)| {
+            file != frame.file && (frame.publish_time, frame.sequence) <= (publish_time, sequence)
         });
         if is_repeated && shape.latched {
             outlet.counts.repeated += 1;
             return Ok(());
         }
+        outlet.last = Some((frame.file, frame.publish_time, frame.sequence));
         if outlet.shape != number {
             outlet.shape = number;
             outlet.make_anew(shape, &self.stop)?;
