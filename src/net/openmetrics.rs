@@ -351,10 +351,4 @@ conduit_latency_seconds_sum 0.005000001
     fn a_name_that_readers_would_refuse_is_not_written() {
         Text::new().gauge("queue-depth", "");
     }
-
-    #[test]
-    #[ignore = "prints what other readers are to check"]
-    fn print_an_example() {
-        print!("{}", example());
-    }
 }

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::source::{SourceInfo, WhenFull, add};
 use super::stats::{DispatchCounts, DropReason};
 use super::stores::DeadReason;
-use super::topics::{NoTopic, TopicIndex};
+use super::topics::TopicIndex;
 use crate::ack::{Range, Status};
 use crate::backpressure::State;
 use crate::dedup::{ProducerId, Producers, Seen, Window};
@@ -160,10 +160,7 @@ impl Dispatch {
                 Seen::New => {
                     let topic = self.topics.find(batch.topic(held.next), entry.encoding(), batch.read_at);
                     match topic {
-                        Err(why) => {
-                            self.counts.no_topic[why as usize] += 1;
-                            Verdict::BadTopic
-                        }
+                        Err(_) => Verdict::BadTopic,
                         Ok(topic) => {
                             let log_is_full = wants_log && self.log.as_mut().is_some_and(|log| log.room() == 0);
                             if log_is_full {
@@ -431,9 +428,4 @@ impl Shared {
             _ => Pressure::None,
         }
     }
-}
-
-impl NoTopic {
-    /// All of them, by number.
-    pub(super) const COUNT: usize = 4;
 }

@@ -3,7 +3,6 @@
 use super::counter::Counter;
 use super::histogram::{Histogram, Snapshot};
 use super::stores::DeadReason;
-use super::topics::NoTopic;
 use crate::backpressure::State;
 use crate::frame::Durability;
 
@@ -64,7 +63,6 @@ pub(super) struct DispatchCounts {
     pub(super) duplicates: u64,
     pub(super) too_old: u64,
     pub(super) bad_topic: u64,
-    pub(super) no_topic: [u64; NoTopic::COUNT],
 }
 
 /// What one worker counts.

@@ -88,16 +88,21 @@ impl Topics {
         self.made[number as usize].get().expect("a number is given out when the topic is there")
     }
 
+    /// That there is room for a topic of so many bytes, once one of `gives` is gone.
+    fn check_room(&self, bytes: usize, gives: usize) -> Result<(), Error> {
+        let (taken, memory) = (self.taken.load(Ordering::Relaxed), self.limits.memory);
+        if taken - gives + bytes <= memory {
+            return Ok(());
+        }
+        let reason = format!("topics have {taken} of {memory} bytes, and this one would take {bytes}");
+        Err(Error::InvalidOption { option: "topics.memory", reason })
+    }
+
     fn open(&self, name: &str, max_len: usize, encoding: Encoding) -> Result<Publisher<[u8]>, Error> {
         let schema = Schema { message_encoding: encoding_name(encoding).into(), ..Schema::default() };
         let Size { depth, subscribers, bytes } = self.size(max_len);
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.limits.memory {
-            self.taken.fetch_sub(bytes, Ordering::Relaxed);
-            let reason =
-                format!("topics have {before} of {} bytes, and this one would take {bytes}", self.limits.memory);
-            return Err(Error::InvalidOption { option: "topics.memory", reason });
-        }
+        self.check_room(bytes, 0)?;
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
         let options = Publisher::<[u8]>::options().depth(depth).max_len(max_len).schema(schema);
         let options = options.subscribers(subscribers).samples(1);
         let options = match &self.domain {
@@ -124,10 +129,12 @@ impl Topics {
             let Some(first) = rest.peek().map(|payload| payload.len()) else { return Ok(()) };
             if first > outlet.max_len || outlet.publisher.is_none() {
                 let max_len = outlet.max_len.max(first.next_power_of_two());
+                // Before those who subscribed have to move: a message that is too long may come as often as somebody likes.
+                let gives = if outlet.publisher.is_some() { self.size(outlet.max_len).bytes } else { 0 };
+                self.check_room(self.size(max_len).bytes, gives).map_err(|error| (done, error))?;
                 // The name is free only when the old one is gone.
-                if outlet.publisher.take().is_some() {
-                    self.taken.fetch_sub(self.size(outlet.max_len).bytes, Ordering::Relaxed);
-                }
+                outlet.publisher = None;
+                self.taken.fetch_sub(gives, Ordering::Relaxed);
                 let publisher = self.open(&topic.name, max_len, outlet.encoding);
                 let Ok(publisher) = publisher else {
                     // As it was, for those that are not so long.
