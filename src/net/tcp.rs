@@ -332,7 +332,8 @@ impl Connection {
         // Not `read_buf`, which would sleep in here where nothing else is heard of.
         let read = match self.stream.try_read_buf(batch.buffer()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.tail = std::mem::take(batch.buffer());
+                // As it was, in no more memory than it takes: most connections are idle.
+                self.keep(1, batch);
                 return Ok(());
             }
             Ok(0) => return Err(if had == 0 { CloseReason::Client } else { CloseReason::Cut }),
