@@ -33,6 +33,8 @@ const NOTHING: u64 = 0;
 const SKIP: u64 = 2;
 /// Set in the word before a record; above it, the record's length.
 const RECORD: u64 = 1;
+/// The word that is a mark.
+const MARK: u64 = 4;
 
 /// Where a ring keeps its records.
 ///
@@ -40,6 +42,7 @@ const RECORD: u64 = 1;
 ///
 /// Each call returns the same words, at least 8 and less than 2^28 of them, which stay where they are and are touched only
 /// by the ring's ends. Those of the ring are zero when the first end is made, and `head` stays as it is until both are made.
+/// The producer only loads `head`, and the consumer the ring, relaxed: either may be memory that it cannot write.
 ///
 /// An end in another program that is not trusted may break that: it can make the other one read and write nothing but
 /// these words, as long as only the calls that copy are used.
@@ -200,6 +203,8 @@ pub enum ReadError {
         /// Its length in bytes.
         len: usize,
     },
+    /// Here stands a [mark](Producer::mark), and stays until it is [skipped](Consumer::skip).
+    Mark,
     /// The other end stored what is no record. Never within one program.
     Corrupt,
 }
@@ -209,6 +214,7 @@ impl ::core::fmt::Display for ReadError {
         match self {
             ReadError::Empty => f.write_str("no record is there yet"),
             ReadError::TooLong { len } => write!(f, "the next record has {len} bytes, more than there is room for"),
+            ReadError::Mark => f.write_str("a mark stands before the next record"),
             ReadError::Corrupt => f.write_str("the producer stored what is no record; the ring is of no more use"),
         }
     }
@@ -220,6 +226,12 @@ impl ::core::error::Error for ReadError {}
 #[inline(always)]
 fn size<W: Word>(len: usize) -> usize {
     1 + len.div_ceil(W::BYTES)
+}
+
+/// The word before a record of `len` bytes.
+#[inline(always)]
+fn word_of(len: usize) -> u64 {
+    (len as u64) << 1 | RECORD
 }
 
 /// The longest record of a ring of so many words. It fits an empty ring wherever that is empty.
@@ -273,8 +285,36 @@ impl<M: Memory> Producer<M> {
         // SAFETY: a place was found for the record, so it ends before the ring does.
         store_bytes(unsafe { self.memory.words().get_unchecked(place.at + 1..end) }, record);
         // SAFETY: the place was found for as many bytes.
-        unsafe { self.announce(place, record.len()) };
+        unsafe { self.announce(place, record.len(), word_of(record.len())) };
         Ok(())
+    }
+
+    /// Puts in a mark: no record, but a place between two of them that the consumer is told of as [`ReadError::Mark`], such as
+    /// for one that goes another way because it is too long.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: nothing was put in.
+    pub fn mark(&mut self) -> Result<(), WriteError> {
+        let place = self.find(0)?;
+        #[cfg(loom)]
+        self.memory.guard(place.at).with_mut(|_| ());
+        // SAFETY: the place was found for no bytes.
+        unsafe { self.announce(place, 0, MARK) };
+        Ok(())
+    }
+
+    /// Ends the ring: what the consumer has not given back can be taken here, if it will not do so any more.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Corrupt`].
+    pub fn take_back(mut self) -> Result<Remainder<M>, WriteError> {
+        self.look()?;
+        let words = self.memory.words().len();
+        // Places count like the words used, but for where they began.
+        let at = (self.at + words - self.used()) % words;
+        Ok(Remainder(Consumer { memory: self.memory, head: self.head, at }))
     }
 
     /// The length of the longest record, in bytes: a little less than half of the ring.
@@ -311,8 +351,8 @@ impl<M: Memory> Producer<M> {
 
     /// Looks how far the consumer is.
     fn look(&mut self) -> Result<(), WriteError> {
-        // Acquire: pairs with the consumer's Release store: it is done with the words.
-        let head = M::Word::extend(self.memory.head().load(Ordering::Acquire), self.head);
+        // Pairs with the consumer's Release store: it is done with the words.
+        let head = M::Word::extend(self.memory.head().load_acquire(), self.head);
         if head.wrapping_sub(self.head) > self.used() as u64 {
             return Err(WriteError::Corrupt);
         }
@@ -320,13 +360,13 @@ impl<M: Memory> Producer<M> {
         Ok(())
     }
 
-    /// Says that a record of `len` bytes is there.
+    /// Says by `word` that a record of `len` bytes is there, or a mark.
     ///
     /// # Safety
     ///
     /// Its place was found for as many or more, since the last call.
     #[inline]
-    unsafe fn announce(&mut self, place: Place, len: usize) {
+    unsafe fn announce(&mut self, place: Place, len: usize, word: u64) {
         let words = self.memory.words();
         let size = size::<M::Word>(len);
         let next = if place.at + size == words.len() { 0 } else { place.at + size };
@@ -338,12 +378,11 @@ impl<M: Memory> Producer<M> {
             unsafe { (words.get_unchecked(next), words.get_unchecked(place.at), words.get_unchecked(self.at)) };
         // Before the record, so that the consumer finds nothing behind it until there is something.
         next_word.store(NOTHING, Ordering::Relaxed);
-        let record = (len as u64) << 1 | RECORD;
         // Release: pairs with the consumer's Acquire load, so that it finds the record and what was stored before.
         if place.skipped == 0 {
-            record_word.store(record, Ordering::Release);
+            record_word.store(word, Ordering::Release);
         } else {
-            record_word.store(record, Ordering::Relaxed);
+            record_word.store(word, Ordering::Relaxed);
             first_word.store(SKIP, Ordering::Release);
         }
         self.tail = self.tail.wrapping_add((place.skipped + size) as u64);
@@ -400,6 +439,19 @@ impl<M: Memory> Consumer<M> {
     /// [`ReadError`]: nothing was taken.
     #[inline]
     pub fn pop(&mut self, into: &mut [u8]) -> Result<usize, ReadError> {
+        let len = self.take(into)?;
+        self.give_back();
+        Ok(len)
+    }
+
+    /// As [`pop`](Consumer::pop), but the producer does not learn of it: its room stays used until it is
+    /// [given back](Consumer::give_back), together with others'.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]: nothing was taken.
+    #[inline]
+    pub fn take(&mut self, into: &mut [u8]) -> Result<usize, ReadError> {
         // SAFETY: `at` is below the number of words.
         let found = unsafe { self.find(self.at) }?;
         let Some(into) = into.get_mut(..found.len) else { return Err(ReadError::TooLong { len: found.len }) };
@@ -409,19 +461,40 @@ impl<M: Memory> Consumer<M> {
         let end = found.at + size::<M::Word>(into.len());
         // SAFETY: a record that was found ends before the ring does, and `into` is writable for its length.
         unsafe { load_bytes(self.memory.words().get_unchecked(found.at + 1..end), into.as_mut_ptr(), into.len()) };
-        self.release(found);
+        self.pass(found);
         Ok(found.len)
     }
 
-    /// Takes the next record without looking at it, such as one that is too long; returns its length.
+    /// Gives back the room of all that was taken. Costs a store.
+    #[inline]
+    pub fn give_back(&mut self) {
+        // Release: pairs with the producer's Acquire load, so that it uses the words after they were read.
+        self.memory.head().store(self.head, Ordering::Release);
+    }
+
+    /// Takes the next record without looking at it, such as one that is too long, or a mark; returns its length.
     ///
     /// # Errors
     ///
-    /// [`ReadError`].
+    /// [`ReadError`], but no [mark](ReadError::Mark).
     pub fn skip(&mut self) -> Result<usize, ReadError> {
+        let len = self.pass_by()?;
+        self.give_back();
+        Ok(len)
+    }
+
+    /// As [`skip`](Consumer::skip), but the room stays used until it is [given back](Consumer::give_back).
+    ///
+    /// # Errors
+    ///
+    /// As [`skip`](Consumer::skip).
+    pub fn pass_by(&mut self) -> Result<usize, ReadError> {
         // SAFETY: `at` is below the number of words.
-        let found = unsafe { self.find(self.at) }?;
-        self.release(found);
+        let found = match unsafe { self.find(self.at) } {
+            Err(ReadError::Mark) => self.find_mark(),
+            found => found?,
+        };
+        self.pass(found);
         Ok(found.len)
     }
 
@@ -440,18 +513,22 @@ impl<M: Memory> Consumer<M> {
         let words = self.memory.words();
         // SAFETY: says the caller, and a ring has 8 words.
         let (word, first) = unsafe { (words.get_unchecked(at), words.get_unchecked(0)) };
-        // Acquire: pairs with the producer's Release store behind the record.
-        let mut word = word.load(Ordering::Acquire);
+        // Pairs with the producer's Release store behind the record.
+        let mut word = word.load_acquire();
         let mut found = Found { at, len: 0, words: 0 };
         if word == SKIP {
             found = Found { at: 0, len: 0, words: words.len() - at };
             word = first.load(Ordering::Relaxed);
-            if word & RECORD == 0 {
+            if word == NOTHING {
                 return Err(ReadError::Corrupt);
             }
         }
         if word & RECORD == 0 {
-            return Err(if word == NOTHING { ReadError::Empty } else { ReadError::Corrupt });
+            return Err(match word {
+                NOTHING => ReadError::Empty,
+                MARK => ReadError::Mark,
+                _ => ReadError::Corrupt,
+            });
         }
         let max = max_len::<M::Word>(words.len()) as u64;
         if word >> 1 > max {
@@ -463,6 +540,17 @@ impl<M: Memory> Consumer<M> {
         if size > words.len() - found.at { Err(ReadError::Corrupt) } else { Ok(found) }
     }
 
+    /// The mark that `find` has found.
+    #[cold]
+    fn find_mark(&self) -> Found {
+        // What stands there is the other end's to change; either way it is a place within the ring.
+        if self.memory.words()[self.at].load(Ordering::Relaxed) == SKIP {
+            Found { at: 0, len: 0, words: self.memory.words().len() - self.at + 1 }
+        } else {
+            Found { at: self.at, len: 0, words: 1 }
+        }
+    }
+
     /// Where the record behind one that was found has its word: below the number of words.
     #[inline(always)]
     fn behind(&self, found: Found) -> usize {
@@ -470,12 +558,41 @@ impl<M: Memory> Consumer<M> {
         if end == self.memory.words().len() { 0 } else { end }
     }
 
+    /// Goes on behind a record that was found.
+    #[inline(always)]
+    fn pass(&mut self, found: Found) {
+        self.at = self.behind(found);
+        self.head = self.head.wrapping_add(found.words as u64);
+    }
+
     /// Gives back a record that was found, and all before it.
     #[inline]
     fn release(&mut self, found: Found) {
-        self.at = self.behind(found);
-        self.head = self.head.wrapping_add(found.words as u64);
-        // Release: pairs with the producer's Acquire load, so that it uses the words after they were read.
-        self.memory.head().store(self.head, Ordering::Release);
+        self.pass(found);
+        self.give_back();
+    }
+}
+
+/// What the consumer of a ring did not give back, in the order in which it was put in.
+#[derive(Debug)]
+pub struct Remainder<M>(Consumer<M>);
+
+impl<M: Memory> Remainder<M> {
+    /// Copies the next record to the beginning of `into`; returns its length.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]: nothing was taken. Corrupt, if the consumer gave back what was no record's end.
+    pub fn take(&mut self, into: &mut [u8]) -> Result<usize, ReadError> {
+        self.0.take(into)
+    }
+
+    /// Goes on behind a record, or a mark.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::skip`].
+    pub fn skip(&mut self) -> Result<usize, ReadError> {
+        self.0.pass_by()
     }
 }

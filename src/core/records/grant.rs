@@ -3,8 +3,7 @@
 use ::core::ops::{Deref, DerefMut};
 use ::core::slice;
 
-use super::{Consumer, Found, Memory, Place, Producer, ReadError, TrustedMemory, WriteError};
-use crate::core::atomic::{Ordering, Word};
+use super::{Consumer, Found, Memory, Place, Producer, ReadError, TrustedMemory, WriteError, word_of};
 
 /// Room for a record, to be filled in place. What it holds before is what an older record left there. Dropped, it puts
 /// nothing in.
@@ -39,7 +38,7 @@ impl<M: TrustedMemory> WriteGrant<'_, M> {
     pub fn commit(self, len: usize) {
         assert!(len <= self.len, "more than was granted");
         // SAFETY: the place was found for this grant, which borrows the producer, for as many bytes or more.
-        unsafe { self.producer.announce(self.place, len) };
+        unsafe { self.producer.announce(self.place, len, word_of(len)) };
     }
 }
 
@@ -123,8 +122,7 @@ impl<M: Memory> Drop for Taken<'_, M> {
     fn drop(&mut self) {
         if self.head != self.consumer.head {
             (self.consumer.at, self.consumer.head) = (self.at, self.head);
-            // Release: as for one record.
-            self.consumer.memory.head().store(self.head, Ordering::Release);
+            self.consumer.give_back();
         }
     }
 }

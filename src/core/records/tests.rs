@@ -5,6 +5,7 @@ extern crate std;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -26,6 +27,11 @@ enum Op {
     /// Read, and left there.
     Look,
     Batch(usize),
+    Mark,
+    Skip,
+    /// Taken, and not given back.
+    Take,
+    GiveBack,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -39,6 +45,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Read),
         1 => Just(Op::Look),
         1 => (0..4usize).prop_map(Op::Batch),
+        1 => Just(Op::Mark),
+        1 => Just(Op::Skip),
+        2 => Just(Op::Take),
+        1 => Just(Op::GiveBack),
     ]
 }
 
@@ -46,7 +56,10 @@ fn behaves_like_a_deque<const WORDS: usize>(start: u64, ops: &[Op]) {
     let ring = Ring::<WORDS>::starting_at(start);
     let (mut producer, mut consumer) = ring.split().unwrap();
     assert!(ring.split().is_none());
-    let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+    // What is there, a mark as `None`; and what was taken and not given back.
+    let mut model: VecDeque<Option<Vec<u8>>> = VecDeque::new();
+    let mut held: Vec<Option<Vec<u8>>> = Vec::new();
+    let mut given_back = consumer.head;
     let max = producer.max_len();
     let mut next = 0u8;
     let mut fresh = |len: usize| -> Vec<u8> {
@@ -71,15 +84,18 @@ fn behaves_like_a_deque<const WORDS: usize>(start: u64, ops: &[Op]) {
                     _ => producer.push(&record).map(|()| Some(len)),
                 };
                 match outcome {
-                    Ok(len) => model.extend(len.map(|len| record[..len].to_vec())),
+                    Ok(len) => model.extend(len.map(|len| Some(record[..len].to_vec()))),
                     Err(WriteError::TooLarge { len: its, max: most }) => {
                         assert_eq!((its, most), (len, max));
                         assert!(len > max);
                     }
                     Err(WriteError::Full) => {
-                        assert!(len <= max && !model.is_empty(), "an empty ring has room for each record");
+                        assert!(
+                            len <= max && !(model.is_empty() && held.is_empty()),
+                            "an empty ring has room for each record"
+                        );
                         // In what is free, in one piece or two, there is none for the record and the word behind it.
-                        let free = WORDS - (producer.tail.wrapping_sub(consumer.head)) as usize;
+                        let free = WORDS - (producer.tail.wrapping_sub(given_back)) as usize;
                         let pieces = if producer.at + free <= WORDS {
                             [free, 0]
                         } else {
@@ -92,11 +108,22 @@ fn behaves_like_a_deque<const WORDS: usize>(start: u64, ops: &[Op]) {
                     Err(WriteError::Corrupt) => panic!("within one program"),
                 }
             }
-            Op::Pop => {
+            Op::Pop | Op::Take => {
                 let mut record = [0; 128];
-                let expected = model.pop_front();
-                match consumer.pop(&mut record) {
-                    Ok(len) => assert_eq!(Some(&record[..len]), expected.as_deref()),
+                let taken = match op {
+                    Op::Take => consumer.take(&mut record),
+                    _ => consumer.pop(&mut record),
+                };
+                let expected = model.front().map(Option::as_deref);
+                match taken {
+                    Ok(len) => {
+                        assert_eq!(Some(Some(&record[..len])), expected);
+                        held.extend(model.pop_front());
+                        if matches!(op, Op::Pop) {
+                            held.clear();
+                        }
+                    }
+                    Err(ReadError::Mark) => assert_eq!(expected, Some(None)),
                     Err(error) => assert_eq!((error, expected), (ReadError::Empty, None)),
                 }
             }
@@ -104,35 +131,79 @@ fn behaves_like_a_deque<const WORDS: usize>(start: u64, ops: &[Op]) {
                 let mut record = [0; 128];
                 let expected = match model.front() {
                     None => Err(ReadError::Empty),
-                    Some(record) if record.len() > room => Err(ReadError::TooLong { len: record.len() }),
-                    Some(record) => Ok(record.len()),
+                    Some(None) => Err(ReadError::Mark),
+                    Some(Some(record)) if record.len() > room => Err(ReadError::TooLong { len: record.len() }),
+                    Some(Some(record)) => Ok(record.len()),
                 };
                 assert_eq!(consumer.pop(&mut record[..room]), expected);
                 if let Ok(len) = expected {
-                    assert_eq!(&record[..len], &model.pop_front().unwrap()[..]);
+                    assert_eq!(Some(&record[..len]), model.pop_front().unwrap().as_deref());
+                    held.clear();
                 }
             }
             Op::Read | Op::Look => match consumer.read() {
                 Ok(record) => {
-                    assert_eq!(Some(&*record), model.front().map(|record| &record[..]));
+                    assert_eq!(Some(Some(&*record)), model.front().map(Option::as_deref));
                     assert!(record.as_ptr().cast::<Native>().is_aligned());
                     if matches!(op, Op::Read) {
                         record.release();
                         model.pop_front();
+                        held.clear();
                     }
                 }
+                Err(ReadError::Mark) => assert_eq!(model.front(), Some(&None)),
                 Err(error) => assert_eq!((error, model.len()), (ReadError::Empty, 0)),
             },
             Op::Batch(limit) => {
-                let count = limit.min(model.len());
+                let count = model.iter().take(limit).take_while(|item| item.is_some()).count();
                 let mut seen = Vec::new();
-                assert_eq!(consumer.read_batch(limit, |record| seen.push(record.to_vec())), Ok(count));
+                assert_eq!(consumer.read_batch(limit, |record| seen.push(Some(record.to_vec()))), Ok(count));
                 assert_eq!(seen, model.drain(..count).collect::<Vec<_>>());
+                if count > 0 {
+                    held.clear();
+                }
+            }
+            Op::Mark => match producer.mark() {
+                Ok(()) => model.push_back(None),
+                Err(error) => assert_eq!(error, WriteError::Full),
+            },
+            Op::Skip => {
+                let expected = model.pop_front();
+                match consumer.skip() {
+                    Ok(len) => {
+                        assert_eq!(Some(len), expected.map(|item| item.map_or(0, |record| record.len())));
+                        held.clear();
+                    }
+                    Err(error) => assert_eq!((error, expected), (ReadError::Empty, None)),
+                }
+            }
+            Op::GiveBack => {
+                consumer.give_back();
+                held.clear();
             }
         }
-        let used: usize = model.iter().map(|record| size::<Native>(record.len())).sum();
+        if held.is_empty() {
+            given_back = consumer.head;
+        }
+        let used: usize =
+            held.iter().chain(&model).map(|item| item.as_ref().map_or(1, |record| size::<Native>(record.len()))).sum();
         assert!(producer.room().unwrap() <= (WORDS - 1 - used) * Native::BYTES);
     }
+    let mut remainder = producer.take_back().unwrap();
+    for item in held.iter().chain(&model) {
+        let mut record = [0; 128];
+        match item {
+            Some(expected) => {
+                let len = remainder.take(&mut record).unwrap();
+                assert_eq!(&record[..len], &expected[..]);
+            }
+            None => {
+                assert_eq!(remainder.take(&mut record), Err(ReadError::Mark));
+                remainder.skip().unwrap();
+            }
+        }
+    }
+    assert_eq!(remainder.take(&mut []), Err(ReadError::Empty));
 }
 
 proptest! {
@@ -150,7 +221,7 @@ proptest! {
     #[test]
     fn whatever_the_other_end_stores_no_call_leaves_the_ring(
         words in proptest::collection::vec(
-            prop_oneof![Just(0u64), Just(SKIP), any::<u64>(), (0..40u64).prop_map(|len| len << 1 | RECORD)], 16),
+            prop_oneof![Just(0u64), Just(SKIP), Just(MARK), any::<u64>(), (0..40u64).prop_map(|len| len << 1 | RECORD)], 16),
         heads in proptest::collection::vec(any::<u64>(), 1..20),
     ) {
         let ring = Ring::<16>::new();
@@ -169,6 +240,17 @@ proptest! {
                 let _ = consumer.skip().map(|len| assert!(len <= max));
                 let _ = consumer.read().map(|record| { assert!(record.len() <= max); record.release() });
                 let _ = consumer.read_batch(3, |record| assert!(record.len() <= max));
+                let _ = producer.mark();
+                let _ = consumer.take(&mut copy);
+                let _ = consumer.pass_by();
+            }
+        }
+        // The other end gave back up to somewhere in the middle of a record.
+        let mut copy = [0; 256];
+        if let Ok(mut remainder) = producer.take_back() {
+            for _ in 0..20 {
+                let _ = remainder.take(&mut copy[..100]);
+                let _ = remainder.skip();
             }
         }
     }
