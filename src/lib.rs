@@ -100,6 +100,8 @@ pub use crate::core::{lanes, mpsc, pool};
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::engine;
 #[cfg(all(feature = "std", target_os = "linux"))]
+pub use crate::std::link;
+#[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::msgs;
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use crate::std::node::{self, Node};

@@ -31,6 +31,11 @@ impl Deadline {
         now() >= self.0
     }
 
+    /// Its reading of the clock.
+    pub(crate) fn nanoseconds(self) -> u64 {
+        self.0
+    }
+
     fn timespec(self) -> Timespec {
         Timespec { tv_sec: (self.0 / 1_000_000_000) as _, tv_nsec: (self.0 % 1_000_000_000) as _ }
     }

@@ -3,6 +3,7 @@
 pub mod engine;
 mod fork;
 pub(crate) mod futex;
+pub mod link;
 mod lock;
 pub mod msgs;
 pub mod node;

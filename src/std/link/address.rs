@@ -1,0 +1,151 @@
+//! Where a link is found, and the socket there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FileType, Mode, RenameFlags, Stat};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::Error;
+use super::options::Allow;
+use crate::std::shm;
+
+/// A path, or a name that stands in no directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Address {
+    text: String,
+    socket: SocketAddrUnix,
+}
+
+impl Address {
+    pub(super) fn new(text: &str) -> Result<Self, Error> {
+        let socket = match text.strip_prefix('@') {
+            Some("") => Err(Errno::INVAL),
+            Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
+            None if text.is_empty() => Err(Errno::INVAL),
+            None => SocketAddrUnix::new(text),
+        };
+        let socket = socket.map_err(|_| Error::Address { address: text.into() })?;
+        Ok(Address { text: text.into(), socket })
+    }
+
+    /// What stands in the place of an address for a link over a descriptor that was inherited.
+    pub(super) fn inherited() -> Self {
+        Address { text: "an inherited descriptor".into(), socket: SocketAddrUnix::new_unnamed() }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        (!self.text.starts_with('@')).then(|| Path::new(&self.text))
+    }
+
+    pub(super) fn failed(&self, action: &'static str) -> impl Fn(Errno) -> Error + Copy + use<'_> {
+        move |errno| Error::System { action, address: self.text.clone(), source: errno.into() }
+    }
+
+    /// A connection to whoever listens there.
+    pub(super) fn connect(&self, allow: &Allow) -> Result<OwnedFd, Error> {
+        let socket = socket().map_err(self.failed("make a socket for"))?;
+        net::connect(&socket, &self.socket).map_err(self.failed("connect to"))?;
+        self.check_peer(socket.as_fd(), allow)?;
+        Ok(socket)
+    }
+
+    /// Refuses a peer whose user is not allowed, by the kernel's word.
+    pub(super) fn check_peer(&self, socket: BorrowedFd<'_>, allow: &Allow) -> Result<(), Error> {
+        let peer = net::sockopt::socket_peercred(socket).map_err(self.failed("ask whose the peer is at"))?;
+        let uid = peer.uid.as_raw();
+        let allowed = match allow {
+            Allow::Own => uid == 0 || uid == rustix::process::geteuid().as_raw(),
+            Allow::Users(users) => users.contains(&uid),
+            Allow::Anyone => true,
+        };
+        if allowed { Ok(()) } else { Err(Error::PeerNotAllowed { address: self.text.clone(), uid }) }
+    }
+
+    /// A socket that listens there, with a file of mode 0600 if it has one.
+    pub(super) fn listen(&self, backlog: u32) -> Result<Bound, Error> {
+        let socket = socket().map_err(self.failed("make a socket for"))?;
+        // Before it has a name, so that at no moment others can connect. The umask can only take away.
+        fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(self.failed("set the mode of"))?;
+        self.bind(&socket)?;
+        // From here on the name is taken away again if anything fails.
+        let file = match self.path() {
+            Some(path) => Some((path.to_owned(), fs::lstat(path).map_err(self.failed("look at"))?)),
+            None => None,
+        };
+        let bound = Bound { socket, file };
+        net::listen(&bound.socket, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(self.failed("listen at"))?;
+        Ok(bound)
+    }
+
+    fn bind(&self, socket: &OwnedFd) -> Result<(), Error> {
+        // Somebody else may take the name whenever it is free: each time it is looked at anew.
+        for _ in 0..16 {
+            match (net::bind(socket, &self.socket), self.path()) {
+                (Err(Errno::ADDRINUSE), Some(path)) => self.clear(path)?,
+                (Err(Errno::ADDRINUSE), None) => break,
+                (result, _) => return result.map_err(self.failed("bind a socket to")),
+            }
+        }
+        Err(Error::InUse { address: self.text.clone() })
+    }
+
+    /// Takes away the socket file at `path` if nobody listens there.
+    fn clear(&self, path: &Path) -> Result<(), Error> {
+        let Ok(before) = fs::lstat(path) else { return Ok(()) };
+        if FileType::from_raw_mode(before.st_mode) != FileType::Socket {
+            return Err(Error::NotASocket { address: self.text.clone() });
+        }
+        let probe = socket().map_err(self.failed("make a socket for"))?;
+        match net::connect(&probe, &self.socket) {
+            // As many wait there as it takes, or nobody may connect: it is somebody's.
+            Ok(()) | Err(Errno::AGAIN | Errno::ACCESS) => return Err(Error::InUse { address: self.text.clone() }),
+            Err(Errno::CONNREFUSED) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(self.failed("connect to")(errno)),
+        }
+        // Moved aside first: if meanwhile it has become somebody's, it is put back.
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".stale-{}", rustix::process::getpid().as_raw_nonzero()));
+        let aside = PathBuf::from(aside);
+        match fs::rename(path, &aside) {
+            Err(Errno::NOENT) => return Ok(()),
+            result => result.map_err(self.failed("take away the stale socket"))?,
+        }
+        let moved = fs::lstat(&aside).map_err(self.failed("look at"))?;
+        if !shm::is_same(&before, &moved) {
+            // Fails only if a third one has bound there: then there are two, and the name is the later one's.
+            let _ = fs::renameat_with(fs::CWD, &aside, fs::CWD, path, RenameFlags::NOREPLACE);
+            return Err(Error::InUse { address: self.text.clone() });
+        }
+        fs::unlink(&aside).map_err(self.failed("take away the stale socket"))
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn socket() -> Result<OwnedFd, Errno> {
+    net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+}
+
+/// A socket that listens. Its file goes with it, if it is still its own.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) socket: OwnedFd,
+    file: Option<(PathBuf, Stat)>,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Some((path, stat)) = &self.file {
+            if fs::lstat(path).is_ok_and(|now| shm::is_same(&now, stat)) {
+                let _ = fs::unlink(path);
+            }
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The link that a program has in hand, and its two halves.
+
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::FdFlags;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+
+use super::address::Address;
+use super::listener::Expected;
+use super::metrics::Metrics;
+use super::options::Options;
+use super::shared::{self, For, Shared};
+use super::{Ending, Error, Transport, handshake};
+use crate::std::futex::{Deadline, Spin};
+
+/// The variable by which a child is told of the descriptor that it has inherited.
+const VARIABLE: &str = "CONDUIT_LINK";
+
+/// The last handle of a link closes it.
+#[derive(Debug)]
+pub(super) struct Handle(Arc<Shared>);
+
+impl Deref for Handle {
+    type Target = Arc<Shared>;
+    fn deref(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.0.check_fork().is_ok() {
+            // Whoever waits until all is acknowledged learns of the last ones, too.
+            let _ = self.0.incoming().acknowledge_before_sleep();
+            self.0.close(Ending::Here);
+        }
+    }
+}
+
+/// One end of a link: messages of bytes, both ways, in order, each once.
+///
+/// See the [module](super) for what it guarantees. Dropped, it closes: what the other end has not received yet it still
+/// receives, as far as it went out.
+#[derive(Debug)]
+pub struct Link {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// The half that sends. Clones of it may send at the same time, each message as a whole.
+#[derive(Debug)]
+pub struct Sender {
+    handle: Arc<Handle>,
+    spin: Spin,
+}
+
+/// The half that receives.
+#[derive(Debug)]
+pub struct Receiver {
+    handle: Arc<Handle>,
+    buffer: Vec<u8>,
+    spin: Spin,
+}
+
+impl Clone for Sender {
+    fn clone(&self) -> Self {
+        Sender { handle: self.handle.clone(), spin: Spin::new() }
+    }
+}
+
+impl Link {
+    /// What a link is made with.
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    /// Connects to whoever [listens](Options::listen) at `address`: the path of a socket, or an abstract name behind an `@`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn connect(address: &str) -> Result<Self, Error> {
+        Options::default().connect(address)
+    }
+
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let handle = Arc::new(Handle(shared));
+        Link {
+            sender: Sender { handle: handle.clone(), spin: Spin::new() },
+            receiver: Receiver { handle, buffer: Vec::new(), spin: Spin::new() },
+        }
+    }
+
+    pub(super) fn connect_with(options: Options, address: &str) -> Result<Self, Error> {
+        let address = Address::new(address)?;
+        let shared = Self::client(options, address, true)?;
+        let greeted = handshake::connect(&shared)?;
+        shared.resume(greeted, 0)?;
+        Ok(Link::new(shared))
+    }
+
+    fn client(mut options: Options, address: Address, redials: bool) -> Result<Arc<Shared>, Error> {
+        options.check()?;
+        let random = || shared::identity().map_err(address.failed("find a random name for a link at"));
+        let session = match options.session {
+            Some(session) => session,
+            None => random()?,
+        };
+        let incarnation = random()?;
+        Shared::new(options, address, session, incarnation, redials, redials).map(Arc::new)
+    }
+
+    /// Over a descriptor that was inherited, or received, from the program that has made it with [`Options::pair`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]. A link without an address does not come back when its connection is lost.
+    pub fn from_socket(socket: OwnedFd, options: Options) -> Result<Self, Error> {
+        let address = Address::inherited();
+        rustix::io::ioctl_fionbio(&socket, true).map_err(address.failed("set the mode of"))?;
+        let shared = Self::client(options, address, false)?;
+        let greeted = handshake::greet(&shared, socket)?;
+        shared.resume(greeted, 0)?;
+        Ok(Link::new(shared))
+    }
+
+    /// Over the descriptor that a parent has [passed](Passed::pass_to) to this process; `None` if there is none. The first call
+    /// takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn inherited(options: Options) -> Option<Result<Self, Error>> {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        let number: RawFd = std::env::var(VARIABLE).ok()?.parse().ok().filter(|number| *number > 2)?;
+        // The variable may be a stranger's, who means something else by it: what it names has to be a socket.
+        // SAFETY: borrowed for the call; of a number that is no open file it answers with an error.
+        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+        if net::sockopt::socket_type(borrowed).ok()? != SocketType::STREAM || TAKEN.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: it was passed to this process for nothing but this, and is taken once.
+        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+        let _ = rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC);
+        Some(Self::from_socket(socket, options))
+    }
+
+    /// The two halves, for two threads. The link is closed when both are dropped.
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// Sends a message; waits for room. Returns its sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::Closed`], [`Error::Forked`].
+    pub fn send(&mut self, message: &[u8]) -> Result<u64, Error> {
+        self.sender.send(message)
+    }
+
+    /// The next message; waits for it. See [`Receiver::recv`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], [`Error::Forked`].
+    pub fn recv(&mut self) -> Result<&[u8], Error> {
+        self.receiver.recv()
+    }
+
+    /// The half that sends.
+    pub fn sender(&mut self) -> &mut Sender {
+        &mut self.sender
+    }
+
+    /// The half that receives.
+    pub fn receiver(&mut self) -> &mut Receiver {
+        &mut self.receiver
+    }
+
+    /// Waits until all that was sent is acknowledged, and closes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], [`Error::Closed`]: it was not, and how many are not is in [`Metrics::unacknowledged`] until then.
+    pub fn close(mut self, timeout: Duration) -> Result<(), Error> {
+        self.sender.flush(timeout)
+    }
+}
+
+impl Options {
+    /// A link to a process that is yet to be started: this process's end, and the descriptor for the other one.
+    ///
+    /// ```no_run
+    /// use conduit::link::Link;
+    ///
+    /// let (expected, passed) = Link::options().pair()?;
+    /// let mut child = std::process::Command::new("./worker");
+    /// passed.pass_to(&mut child);
+    /// let child = child.spawn()?; // it calls `Link::inherited(Link::options())`
+    /// let mut link = expected.accept()?;
+    /// link.send(b"work")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`], and for options that cannot be.
+    pub fn pair(mut self) -> Result<(Expected, Passed), Error> {
+        self.check()?;
+        let address = Address::inherited();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let made = net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let (ours, theirs) = made.map_err(address.failed("make a pair of sockets for"))?;
+        Ok((Expected::new(self, ours), Passed(theirs)))
+    }
+}
+
+/// The descriptor of a pair's other end.
+#[derive(Debug)]
+pub struct Passed(OwnedFd);
+
+impl Passed {
+    /// Has `command` inherit it, once started, and name it in the variable `CONDUIT_LINK`.
+    pub fn pass_to(self, command: &mut Command) {
+        use std::os::fd::AsRawFd;
+        command.env(VARIABLE, self.0.as_raw_fd().to_string());
+        let keep = move || Ok(rustix::io::fcntl_setfd(&self.0, FdFlags::empty())?);
+        // SAFETY: a system call and nothing else, which a child may make between fork and exec.
+        unsafe { command.pre_exec(keep) };
+    }
+
+    /// The descriptor, to be handed over in another way; then [`Link::from_socket`].
+    pub fn into_socket(self) -> OwnedFd {
+        self.0
+    }
+}
+
+impl AsFd for Passed {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Sender {
+    /// Sends a message; waits for room, also while the connection is being made anew. Returns its sequence, by 1 more than that of
+    /// the one before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::Closed`], [`Error::Forked`]: it was not sent.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<u64, Error> {
+        match self.try_send(message) {
+            Err(Error::WouldBlock) => self.send_until(message, None),
+            outcome => outcome,
+        }
+    }
+
+    /// As [`send`](Sender::send), for no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], and as [`send`](Sender::send).
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<u64, Error> {
+        match self.try_send(message) {
+            Err(Error::WouldBlock) => self.send_until(message, Some(Deadline::after(timeout))),
+            outcome => outcome,
+        }
+    }
+
+    /// Sends a message if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`], and as [`send`](Sender::send).
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<u64, Error> {
+        self.handle.check_fork()?;
+        let outcome = self.handle.outgoing().send(message);
+        outcome.map_err(|refused| self.handle.refuse(refused, message.len()))
+    }
+
+    #[cold]
+    fn send_until(&mut self, message: &[u8], deadline: Option<Deadline>) -> Result<u64, Error> {
+        let attempt = |shared: &Arc<Shared>| {
+            let outcome = shared.outgoing().send(message);
+            match outcome.map_err(|refused| shared.refuse(refused, message.len())) {
+                Ok(sequence) => Ok(Some(sequence)),
+                Err(Error::WouldBlock) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.handle.wait(For::Room, deadline, &mut self.spin, attempt)
+    }
+
+    /// Waits until all that was sent is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], [`Error::Closed`], [`Error::Forked`].
+    pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
+        self.handle.check_fork()?;
+        let attempt = |shared: &Arc<Shared>| {
+            let mut outgoing = shared.outgoing();
+            let outcome = outgoing.look();
+            let is_done = outgoing.pending() == 0;
+            drop(outgoing);
+            match (outcome, is_done) {
+                (Err(fault), _) => Err(shared.refuse(fault.into(), 0)),
+                (Ok(()), true) => Ok(Some(())),
+                (Ok(()), false) => shared.ending().map_or(Ok(None), |ending| Err(ending.into())),
+            }
+        };
+        self.handle.wait(For::Room, Some(Deadline::after(timeout)), &mut self.spin, attempt)
+    }
+
+    /// Has messages from the next one on go this way, if there are two: nothing is lost, repeated or overtaken by it.
+    pub fn prefer(&mut self, transport: Transport) {
+        self.handle.outgoing().prefer(transport);
+    }
+
+    /// What is known of the link.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(&self.handle)
+    }
+}
+
+impl Receiver {
+    /// The next message; waits for it, also while the connection is being made anew. It is a copy, out of the other end's reach.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], once all was received that was sent before; [`Error::Forked`].
+    #[inline]
+    pub fn recv(&mut self) -> Result<&[u8], Error> {
+        let len = self.recv_until(None)?;
+        Ok(&self.buffer[..len])
+    }
+
+    /// As [`recv`](Receiver::recv), for no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], and as [`recv`](Receiver::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<&[u8], Error> {
+        let len = self.recv_until(Some(Deadline::after(timeout)))?;
+        Ok(&self.buffer[..len])
+    }
+
+    /// The next message, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if there is none, and as [`recv`](Receiver::recv).
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<&[u8], Error> {
+        self.handle.check_fork()?;
+        match attempt(&self.handle, &mut self.buffer)? {
+            Some(len) => Ok(&self.buffer[..len]),
+            None => Err(Error::WouldBlock),
+        }
+    }
+
+    #[inline]
+    fn recv_until(&mut self, deadline: Option<Deadline>) -> Result<usize, Error> {
+        self.handle.check_fork()?;
+        if let Some(len) = attempt(&self.handle, &mut self.buffer)? {
+            return Ok(len);
+        }
+        let buffer = &mut self.buffer;
+        self.handle.wait(For::Messages, deadline, &mut self.spin, |shared| attempt(shared, buffer))
+    }
+
+    /// Acknowledges all that was received, which with [`Policy::Deferred`](crate::ack::Policy::Deferred) nothing else does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`]: nobody is there to be told any more.
+    pub fn ack(&mut self) -> Result<(), Error> {
+        self.handle.check_fork()?;
+        let outcome = self.handle.incoming().acknowledge();
+        if let (Err(ending), Some(connection)) = (outcome, self.handle.connection()) {
+            self.handle.lost(&connection, ending);
+        }
+        self.handle.ending().map_or(Ok(()), |ending| Err(ending.into()))
+    }
+
+    /// What is known of the link.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(&self.handle)
+    }
+}
+
+/// Takes the next message.
+#[inline]
+fn attempt(shared: &Arc<Shared>, buffer: &mut Vec<u8>) -> Result<Option<usize>, Error> {
+    let mut incoming = shared.incoming();
+    match incoming.next(buffer) {
+        Ok(Some(len)) => {
+            shared.time_acknowledgements(&mut incoming);
+            Ok(Some(len))
+        }
+        outcome => {
+            drop(incoming);
+            nothing(shared, buffer, outcome.err())
+        }
+    }
+}
+
+/// There is no message: is there one still to come?
+#[cold]
+fn nothing(shared: &Arc<Shared>, buffer: &mut Vec<u8>, found: Option<Ending>) -> Result<Option<usize>, Error> {
+    if let (Some(ending), Some(connection)) = (found, shared.connection()) {
+        shared.lost(&connection, ending);
+    }
+    let Some(ending) = shared.ending() else { return Ok(None) };
+    // What came before it was closed may have come since the look.
+    match shared.incoming().next(buffer) {
+        Ok(Some(len)) => Ok(Some(len)),
+        _ => Err(ending.into()),
+    }
+}
+
+impl Deref for Link {
+    type Target = Receiver;
+    fn deref(&self) -> &Receiver {
+        &self.receiver
+    }
+}
+
+impl DerefMut for Link {
+    fn deref_mut(&mut self) -> &mut Receiver {
+        &mut self.receiver
+    }
+}

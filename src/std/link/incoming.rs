@@ -1,0 +1,247 @@
+//! What a link receives: from the ring or from the socket, in one order, and when it is acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Ending;
+use super::connection::Connection;
+use super::region::Ring;
+use super::wire::{Fault, Hello, Identity, MARKED, SWITCH};
+use crate::core::ack::{Batch, Policy, Range, Status};
+use crate::core::atomic::Ordering;
+use crate::core::records::{Consumer, ReadError};
+use crate::std::futex;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    connection: Option<Arc<Connection>>,
+    ring: Option<Consumer<Ring>>,
+    /// Whether the next message comes through the ring, or has a mark there.
+    in_ring: bool,
+    /// Received over connections that have ended, and not handed out, with their sequences; 0: there is nobody left to acknowledge
+    /// it to.
+    early: VecDeque<(u64, Vec<u8>)>,
+    /// Who sends.
+    peer: Identity,
+    /// The last sequence received. What is in `early` is.
+    received: u64,
+    policy: Policy,
+    /// Handed out and not acknowledged: one range.
+    unacknowledged: Batch<1>,
+    /// What those take in the ring, about, and how much of it is enough to be given back.
+    bytes: usize,
+    enough: usize,
+    /// Whether the reactor was asked to look after the age of `unacknowledged`.
+    pub(super) is_timed: bool,
+    /// How often acknowledgements were sent.
+    pub(super) flushes: u64,
+}
+
+impl Incoming {
+    pub(super) fn new(policy: Policy) -> Self {
+        Incoming {
+            connection: None,
+            ring: None,
+            in_ring: false,
+            early: VecDeque::new(),
+            peer: Identity::default(),
+            received: 0,
+            policy,
+            unacknowledged: Batch::new(policy),
+            bytes: 0,
+            enough: usize::MAX,
+            is_timed: false,
+            flushes: 0,
+        }
+    }
+
+    /// Copies the next message into `buffer`, which grows to what is needed, and returns its length; `None` if none is there.
+    ///
+    /// # Errors
+    ///
+    /// How the connection is to be ended. What came over it before was handed out.
+    #[inline]
+    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
+        if !self.early.is_empty() {
+            return self.next_early(buffer);
+        }
+        let Some(len) = self.take(buffer)? else { return Ok(None) };
+        self.received += 1;
+        self.count(self.received, len)?;
+        Ok(Some(len))
+    }
+
+    #[cold]
+    fn next_early(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
+        let Some((sequence, message)) = self.early.pop_front() else { return Ok(None) };
+        let len = message.len();
+        put(message, buffer);
+        if sequence > 0 {
+            self.count(sequence, len)?;
+        }
+        Ok(Some(len))
+    }
+
+    /// Takes the next message that the connection has.
+    #[inline]
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
+        let Some(ring) = self.ring.as_mut().filter(|_| self.in_ring) else { return self.take_parcel(buffer) };
+        loop {
+            match ring.take(buffer) {
+                Ok(len) => return Ok(Some(len)),
+                Err(ReadError::Empty) => return Ok(None),
+                // No longer than half of the ring.
+                Err(ReadError::TooLong { len }) => buffer.resize(len.next_power_of_two().max(1024), 0),
+                Err(ReadError::Mark) => return self.take_parcel(buffer),
+                Err(ReadError::Corrupt) => return Err(Fault::Memory.into()),
+            }
+        }
+    }
+
+    /// Takes the next message that came over the socket.
+    #[cold]
+    fn take_parcel(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let parcel = match connection.next_parcel() {
+            Some(parcel) => parcel,
+            None => {
+                connection.pump(false)?;
+                match connection.next_parcel() {
+                    Some(parcel) => parcel,
+                    None => return Ok(None),
+                }
+            }
+        };
+        if (parcel.flags & MARKED != 0) != self.in_ring {
+            return Err(Fault::Turn.into());
+        }
+        if let Some(ring) = self.ring.as_mut().filter(|_| self.in_ring) {
+            ring.pass_by().map_err(|_| Fault::Memory)?;
+        }
+        if parcel.flags & SWITCH != 0 {
+            self.in_ring = !self.in_ring;
+            if self.in_ring && self.ring.is_none() {
+                return Err(Fault::Turn.into());
+            }
+        }
+        let len = parcel.bytes.len();
+        put(parcel.bytes, buffer);
+        Ok(Some(len))
+    }
+
+    /// Notes that a message of `len` bytes was handed out.
+    #[inline]
+    fn count(&mut self, sequence: u64, len: usize) -> Result<(), Ending> {
+        // The time is asked for once a batch.
+        let is_first = self.unacknowledged.pending() == 0;
+        let now = if is_first && matches!(self.policy, Policy::Batch { .. }) { futex::now() } else { 0 };
+        // One after the other they are one range, for which there is room.
+        let _ = self.unacknowledged.add(Range::of(sequence, Status::Accepted), now);
+        self.bytes += len + size_of::<u64>();
+        // The time that age is told from is not asked for here: a timer looks after that.
+        let due = match self.policy {
+            Policy::Immediate => true,
+            Policy::Batch { events, .. } => {
+                self.unacknowledged.pending() >= u64::from(events) || self.bytes >= self.enough
+            }
+            Policy::Deferred => false,
+        };
+        if due { self.acknowledge() } else { Ok(()) }
+    }
+
+    /// When the acknowledgements are due by their age; `None` if there are none, or if nobody waits for them.
+    pub(super) fn due_at(&self) -> Option<u64> {
+        self.unacknowledged.due_at()
+    }
+
+    /// Acknowledges before a sleep what is not left to the program to acknowledge.
+    pub(super) fn acknowledge_before_sleep(&mut self) -> Result<(), Ending> {
+        if self.policy == Policy::Deferred { Ok(()) } else { self.acknowledge() }
+    }
+
+    /// Acknowledges all that was handed out.
+    pub(super) fn acknowledge(&mut self) -> Result<(), Ending> {
+        let Some(last) = self.unacknowledged.ranges().first().map(Range::last) else { return Ok(()) };
+        let Some(connection) = &self.connection else { return Ok(()) };
+        self.unacknowledged.clear();
+        self.bytes = 0;
+        self.flushes += 1;
+        let Some(region) = &connection.region else { return connection.send_ack(last) };
+        // Before the room is given back, so that whoever takes the ring back knows more rather than less.
+        region.own().acked.store(last, Ordering::Relaxed);
+        if let Some(ring) = &mut self.ring {
+            ring.give_back();
+        }
+        let [_, room] = region.bells(region.side().other());
+        if room.event.notify() {
+            futex::wake_all(room.event.word());
+        }
+        if room.by_socket.load(Ordering::Relaxed) != 0 && room.by_socket.swap(0, Ordering::AcqRel) != 0 {
+            connection.send_wake()?;
+        }
+        Ok(())
+    }
+
+    /// How many messages were handed out and not acknowledged.
+    pub(super) fn pending(&self) -> u64 {
+        self.unacknowledged.pending()
+    }
+
+    /// The last sequence received, and from whom.
+    pub(super) fn received(&self) -> (Identity, u64) {
+        (self.peer, self.received)
+    }
+
+    /// Leaves the connection, and keeps all that came over it.
+    ///
+    /// # Errors
+    ///
+    /// What came was not right. What came before is kept.
+    pub(super) fn suspend(&mut self) -> Result<(), Ending> {
+        let outcome = self.drain();
+        (self.connection, self.ring) = (None, None);
+        outcome
+    }
+
+    fn drain(&mut self) -> Result<(), Ending> {
+        if let Some(connection) = &self.connection {
+            // How it ended is known.
+            while connection.pump(true) == Ok(true) {}
+        }
+        let mut buffer = Vec::new();
+        loop {
+            match self.take(&mut buffer) {
+                Ok(Some(len)) => {
+                    self.received += 1;
+                    self.early.push_back((self.received, buffer[..len].to_vec()));
+                }
+                Ok(None) => return Ok(()),
+                Err(Ending::Fault(fault)) => return Err(fault.into()),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Goes on over another connection, with a peer that has said `hello`.
+    pub(super) fn resume(&mut self, connection: Arc<Connection>, ring: Option<Consumer<Ring>>, hello: &Hello) {
+        if hello.incarnation != self.peer {
+            // What the other one had sent is not for this one to be acknowledged.
+            self.unacknowledged.clear();
+            self.early.iter_mut().for_each(|(sequence, _)| *sequence = 0);
+            (self.peer, self.received) = (hello.incarnation, hello.first - 1);
+        }
+        self.bytes = 0;
+        self.enough = connection.size / 4;
+        self.in_ring = ring.is_some();
+        (self.connection, self.ring) = (Some(connection), ring);
+    }
+}
+
+/// Has `bytes` at the beginning of `buffer`.
+fn put(bytes: Vec<u8>, buffer: &mut Vec<u8>) {
+    match buffer.get_mut(..bytes.len()) {
+        Some(beginning) => beginning.copy_from_slice(&bytes),
+        None => *buffer = bytes,
+    }
+}

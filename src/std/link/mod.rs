@@ -1,0 +1,48 @@
+//! Links: messages between two processes over memory that nobody else can reach, and that leaves nothing behind.
+//!
+//! A listener and a connector meet on a Unix socket, or a parent hands a socket to its child. The server makes two files without a
+//! name, sealed so that they keep their size, and passes them over the socket: one ring of bytes each way. A message then is copied
+//! in and out, without a system call unless the other end sleeps. Where there is no shared memory to be had, the same messages go
+//! over the socket; so does each that is too long for the ring, in its turn.
+//!
+//! * **In order, each once.** Messages are kept until they are acknowledged. When a connection is lost it is made anew, and what
+//!   the other end has not received is sent again. That holds for as long as both processes live; what a process has
+//!   acknowledged and died before it has acted on is gone. With [`Policy::Deferred`](crate::ack::Policy::Deferred) the program
+//!   says when it has.
+//! * **Peers are not trusted.** Neither end can write what the other has sent. All that is read of the memory is read once and checked,
+//!   and messages are handed out as copies. A peer that writes what cannot be right is disconnected, and told why.
+//! * **Nothing is left behind.** The memory goes with the two processes, and the socket's file with the listener.
+//! * **Backpressure is visible:** [`Sender::try_send`] says [`Error::WouldBlock`], [`Sender::send`] waits, [`Sender::send_timeout`]
+//!   waits for a while.
+
+mod address;
+mod connection;
+mod error;
+mod halves;
+mod handshake;
+mod incoming;
+mod listener;
+mod metrics;
+mod options;
+mod outgoing;
+mod reactor;
+mod redial;
+mod region;
+mod shared;
+mod wire;
+
+pub use error::{Ending, Error, Event};
+pub use halves::{Link, Passed, Receiver, Sender};
+pub use listener::{Expected, Listener};
+pub use metrics::Metrics;
+pub use options::{Allow, DEFAULT_SIZE, MAX_MESSAGE, MAX_SIZE, MIN_SIZE, Options, Reconnect};
+pub use wire::{Fault, Refusal};
+
+/// A way that messages go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// Rings in memory that both ends have mapped.
+    SharedMemory,
+    /// The socket.
+    Socket,
+}

@@ -1,0 +1,51 @@
+//! The thread that makes a lost connection anew. It lives for as long as that takes.
+
+use std::sync::{Arc, Weak};
+
+use super::shared::{For, Shared};
+use super::{Error, Event, handshake};
+use crate::std::futex::{Deadline, Spin};
+
+/// Has a thread try.
+pub(super) fn start(shared: &Arc<Shared>) {
+    let weak = shared.downgrade();
+    let started = std::thread::Builder::new().name("conduit-redial".into()).spawn(move || run(&weak));
+    if let Err(error) = started {
+        shared.tell(&Event::Error(format!("cannot start a thread to reconnect: {error}")));
+        shared.give_up(0);
+    }
+}
+
+fn run(weak: &Weak<Shared>) {
+    let mut attempts = 0;
+    while let Some(shared) = weak.upgrade() {
+        let reconnect = &shared.options.reconnect;
+        if attempts == reconnect.attempts {
+            return shared.give_up(attempts);
+        }
+        let wait = Deadline::after(reconnect.wait(attempts, chance()));
+        // Until then, or until the link is closed.
+        let until_closed = |shared: &Arc<Shared>| Ok(shared.ending().map(drop));
+        match shared.wait(For::Room, Some(wait), &mut Spin::new(), until_closed) {
+            Err(Error::TimedOut) => {}
+            _ => return,
+        }
+        attempts += 1;
+        match handshake::connect(&shared).and_then(|greeted| shared.resume(greeted, attempts).map_err(Error::from)) {
+            Ok(()) => return,
+            Err(error) => shared.tell(&Event::Error(format!("attempt {attempts} to reconnect: {error}"))),
+        }
+        if shared.ending().is_some() {
+            return;
+        }
+    }
+}
+
+/// A number from 0 to 1 at random; in the middle where there is none.
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.5,
+    }
+}

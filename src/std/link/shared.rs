@@ -1,0 +1,507 @@
+//! What the two halves of a link share with the threads that look after it: the connection that it has, or how it comes back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::address::Address;
+use super::connection::Connection;
+use super::handshake::{Greeted, Greeting};
+use super::incoming::Incoming;
+use super::options::Options;
+use super::outgoing::{Outgoing, Refused};
+use super::reactor::{self, Reactor};
+use super::region::Bell;
+use super::wire::{Bye, Hello, Identity};
+use super::{Ending, Error, Event, Transport, redial};
+use crate::core::ack::Policy;
+use crate::core::atomic::{AtomicU64, Ordering};
+use crate::std::fork;
+use crate::std::futex::{self, Deadline, Spin, barrier};
+
+/// What a half waits for, and which bell rings for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum For {
+    Messages = 0,
+    Room = 1,
+}
+
+/// How a link is at the moment.
+#[derive(Debug)]
+enum Life {
+    Connected(Arc<Connection>),
+    /// Until it is back, or until then.
+    Away {
+        until: Deadline,
+    },
+    Closed(Ending),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) address: Address,
+    pub(super) session: Identity,
+    pub(super) incarnation: Identity,
+    /// Whether this end makes the connection anew when it is lost.
+    redials: bool,
+    /// Whether the connection can come back at all.
+    comes_back: bool,
+    generation: u32,
+    outgoing: Mutex<Outgoing>,
+    incoming: Mutex<Incoming>,
+    life: Mutex<Life>,
+    /// Rung when there is a connection again, or never more: what is waited on while there is none.
+    change: [Bell; 2],
+    /// Tasks that wait for messages, and for room.
+    wakers: Mutex<[Option<Waker>; 2]>,
+    reactor: Arc<Reactor>,
+    /// Connections that there were. Written with `life` locked.
+    connections: AtomicU64,
+    /// How often messages had to go over the socket: from the beginning, from a change on, or each too long for the ring.
+    pub(super) fallbacks: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked was a callback; what is in there is whole between calls.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn new(
+        options: Options,
+        address: Address,
+        session: Identity,
+        incarnation: Identity,
+        redials: bool,
+        comes_back: bool,
+    ) -> Result<Self, Error> {
+        let reactor = reactor::get().map_err(|source| Error::System {
+            action: "start the thread that looks after",
+            address: address.to_string(),
+            source,
+        })?;
+        Ok(Shared {
+            outgoing: Mutex::new(Outgoing::new(options.transport, options.window)),
+            incoming: Mutex::new(Incoming::new(options.acks)),
+            // As long as it takes to be connected for the first time.
+            life: Mutex::new(Life::Away { until: Deadline::after(Duration::MAX) }),
+            change: [Bell::new(), Bell::new()],
+            wakers: Mutex::default(),
+            reactor,
+            connections: AtomicU64::new(0),
+            fallbacks: AtomicU64::new(0),
+            generation: fork::generation(),
+            comes_back: comes_back && options.reconnect.attempts > 0,
+            options,
+            address,
+            session,
+            incarnation,
+            redials,
+        })
+    }
+
+    pub(super) fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
+        lock(&self.outgoing)
+    }
+
+    pub(super) fn incoming(&self) -> MutexGuard<'_, Incoming> {
+        lock(&self.incoming)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
+    pub(super) fn check_fork(&self) -> Result<(), Error> {
+        if self.is_ours() { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    /// Tells the program.
+    pub(super) fn tell(&self, event: &Event) {
+        if let Some(callback) = &self.options.callback {
+            // A panic in there is the program's own affair, and not the end of the thread that looks after all links.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event)));
+        }
+        tracing::debug!(address = %self.address, ?event, "link");
+    }
+
+    /// How the link has ended, if it has.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        match &*lock(&self.life) {
+            Life::Closed(ending) => Some(*ending),
+            _ => None,
+        }
+    }
+
+    /// The connection that it has.
+    pub(super) fn connection(&self) -> Option<Arc<Connection>> {
+        match &*lock(&self.life) {
+            Life::Connected(connection) => Some(connection.clone()),
+            _ => None,
+        }
+    }
+
+    /// How often it was connected.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What this end says of itself when it greets the other one, once all of the last connection was looked at.
+    ///
+    /// # Errors
+    ///
+    /// What came over the last connection, or what was acknowledged over it, was not right: the link is at its end.
+    pub(super) fn greeting(&self) -> Result<Greeting, Ending> {
+        let mut outgoing = self.outgoing();
+        let mut incoming = self.incoming();
+        let outcome = incoming.suspend().and(outgoing.suspend().map_err(Ending::from));
+        outcome.inspect_err(|ending| self.close(*ending))?;
+        let (peer, received) = incoming.received();
+        let hello = Hello {
+            session: self.session,
+            incarnation: self.incarnation,
+            peer,
+            received,
+            first: outgoing.first(),
+            ring: if self.options.transport == Transport::Socket { 0 } else { self.options.size as u32 },
+            max_message: self.options.max_message as u32,
+            maps_writable: !super::region::LOADS_READ_ONLY,
+        };
+        Ok(Greeting { hello, connections: self.connections() })
+    }
+
+    /// Goes on over a new connection. Returns whether the peer is the one of before.
+    ///
+    /// # Errors
+    ///
+    /// How the link, or this connection, has ended.
+    pub(super) fn resume(self: &Arc<Self>, greeted: Greeted, attempts: u32) -> Result<(), Ending> {
+        let Greeted { connection, hello, greeting, why_socket } = greeted;
+        let mut outgoing = self.outgoing();
+        let mut incoming = self.incoming();
+        let is_first = {
+            let mut life = lock(&self.life);
+            match &*life {
+                Life::Closed(ending) => return Err(*ending),
+                Life::Away { .. } => {}
+                Life::Connected(_) => return Err(Ending::Replaced),
+            }
+            // What was said of this end when it greeted is not true any more.
+            if greeting.connections != self.connections() {
+                return Err(Ending::Replaced);
+            }
+            self.connections.store(greeting.connections + 1, Ordering::Relaxed);
+            *life = Life::Connected(connection.clone());
+            greeting.connections == 0
+        };
+        let same_peer = greeting.hello.peer == hello.incarnation;
+        let (producer, consumer) = match &connection.region {
+            // SAFETY: each connection has its own region, and comes here once.
+            Some(region) => {
+                let (producer, consumer) = unsafe { region.ends() };
+                (Some((region.clone(), producer)), Some(consumer))
+            }
+            None => (None, None),
+        };
+        let outcome = outgoing.resume(connection.clone(), producer, &hello, self.incarnation);
+        incoming.resume(connection.clone(), consumer, &hello);
+        let outcome = outcome.map_err(Refused::from).and_then(|()| outgoing.send_backlog());
+        let transport = outgoing.transport().unwrap_or(Transport::Socket);
+        let wants_room = outgoing.has_backlog();
+        drop((outgoing, incoming));
+        if let Err(Refused::Ended(ending)) = outcome {
+            self.lost(&connection, ending);
+            return Err(ending);
+        }
+        if self.reactor.add(self, &connection).is_err() {
+            self.lost(&connection, Ending::Lost);
+            return Err(Ending::Lost);
+        }
+        if wants_room {
+            self.wants(&connection, For::Room);
+        }
+        if transport == Transport::Socket {
+            self.fallbacks.fetch_add(u64::from(why_socket.is_some()), Ordering::Relaxed);
+            self.tell(&Event::Transport { transport, why: why_socket });
+        }
+        if !is_first {
+            self.tell(&Event::Reconnected { attempts, same_peer });
+        }
+        self.ring();
+        Ok(())
+    }
+
+    /// Wakes all who wait on this end.
+    fn ring(&self) {
+        if let Some(connection) = self.connection() {
+            connection.ring_own();
+        }
+        for bell in &self.change {
+            bell.event.announce();
+            futex::wake_all(bell.event.word());
+        }
+        self.wake_tasks();
+    }
+
+    fn wake_tasks(&self) {
+        let wakers = std::mem::take(&mut *lock(&self.wakers));
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// The connection has ended, so: says so, and has it made anew, if it is to be. Called with neither half locked.
+    pub(super) fn lost(self: &Arc<Self>, connection: &Arc<Connection>, ending: Ending) {
+        let closes = !self.comes_back || !matches!(ending, Ending::Lost | Ending::Replaced);
+        {
+            let mut life = lock(&self.life);
+            match &*life {
+                Life::Connected(current) if Arc::ptr_eq(current, connection) => {}
+                _ => return,
+            }
+            let patience = self.options.reconnect.patience(self.options.handshake);
+            *life = if closes { Life::Closed(ending) } else { Life::Away { until: Deadline::after(patience) } };
+            if !closes && !self.redials {
+                self.reactor.call_at(futex::now().saturating_add(patience.as_nanos() as u64), &Arc::downgrade(self));
+            }
+        }
+        connection.hang_up(match ending {
+            Ending::Fault(_) => Some(Bye::Fault),
+            Ending::Replaced => Some(Bye::Replaced),
+            _ => None,
+        });
+        self.reactor.remove(connection);
+        connection.ring_own();
+        self.tell(&Event::Disconnected(ending));
+        if !closes && self.redials {
+            redial::start(self);
+        }
+        self.ring();
+    }
+
+    /// The link is at its end.
+    pub(super) fn close(&self, ending: Ending) {
+        let before = {
+            let mut life = lock(&self.life);
+            if matches!(*life, Life::Closed(_)) {
+                return;
+            }
+            std::mem::replace(&mut *life, Life::Closed(ending))
+        };
+        if let Life::Connected(connection) = before {
+            connection.hang_up(match ending {
+                Ending::Here => Some(Bye::Closed),
+                Ending::Fault(_) => Some(Bye::Fault),
+                _ => None,
+            });
+            self.reactor.remove(&connection);
+            connection.ring_own();
+        }
+        self.ring();
+    }
+
+    /// It was tried as often as it was to be.
+    pub(super) fn give_up(&self, attempts: u32) {
+        self.close(Ending::GaveUp { attempts });
+        self.tell(&Event::GaveUp { attempts });
+    }
+
+    /// Called by the reactor when the socket has something, or room.
+    pub(super) fn serve(self: &Arc<Self>, connection: &Arc<Connection>, can_write: bool, has_hung_up: bool) {
+        let mut outcome = if can_write { connection.flush() } else { Ok(()) };
+        if outcome.is_ok() {
+            outcome = self.serve_backlog().and(connection.pump(has_hung_up).map(drop));
+        }
+        match outcome {
+            Ok(()) => {
+                connection.ring_own();
+                self.wake_tasks();
+            }
+            Err(ending) => self.lost(connection, ending),
+        }
+    }
+
+    fn serve_backlog(&self) -> Result<(), Ending> {
+        let mut outgoing = self.outgoing();
+        if !outgoing.has_backlog() {
+            return Ok(());
+        }
+        if let Err(Refused::Ended(ending)) =
+            outgoing.look().map_err(Refused::from).and_then(|()| outgoing.send_backlog())
+        {
+            return Err(ending);
+        }
+        let connection = outgoing.connection().cloned().filter(|_| outgoing.has_backlog());
+        drop(outgoing);
+        if let Some(connection) = connection {
+            self.wants(&connection, For::Room);
+        }
+        Ok(())
+    }
+
+    /// Called by the reactor when a time is there that it was asked for.
+    pub(super) fn tick(self: &Arc<Self>, now: u64) {
+        let overdue = matches!(&*lock(&self.life), Life::Away { until } if until.has_passed());
+        if overdue && !self.redials {
+            self.give_up(0);
+        }
+        let mut incoming = self.incoming();
+        if !incoming.is_timed {
+            return;
+        }
+        incoming.is_timed = false;
+        let outcome = match incoming.due_at() {
+            Some(due) if due <= now => incoming.acknowledge(),
+            Some(due) => {
+                incoming.is_timed = true;
+                self.reactor.call_at(due, &Arc::downgrade(self));
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        drop(incoming);
+        if let (Err(ending), Some(connection)) = (outcome, self.connection()) {
+            self.lost(&connection, ending);
+        }
+    }
+
+    /// Has the reactor acknowledge in time what was handed out.
+    #[inline]
+    pub(super) fn time_acknowledgements(self: &Arc<Self>, incoming: &mut Incoming) {
+        if !incoming.is_timed && matches!(self.options.acks, Policy::Batch { .. }) {
+            if let Some(due) = incoming.due_at() {
+                incoming.is_timed = true;
+                self.reactor.call_at(due, &Arc::downgrade(self));
+            }
+        }
+    }
+
+    /// Has the peer send a frame over the socket when there is something for this end.
+    fn wants(&self, connection: &Connection, what: For) {
+        let bell = connection.own_bells()[what as usize];
+        // AcqRel: pairs with the swap by which the peer takes the wish: what it has done before is seen by a look after this.
+        bell.by_socket.fetch_or(1, Ordering::AcqRel);
+        if connection.peer_elides() {
+            barrier::run();
+        }
+    }
+
+    /// Has a task woken when there may be something. Look again after this.
+    pub(super) fn register(&self, what: For, waker: &Waker) {
+        lock(&self.wakers)[what as usize] = Some(waker.clone());
+        if let Some(connection) = self.connection() {
+            self.wants(&connection, what);
+        }
+        // Store before load, as whoever sleeps on a bell does.
+        crate::core::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// Tries until it succeeds or the deadline has passed, and sleeps in between until there may be something.
+    pub(super) fn wait<T>(
+        self: &Arc<Self>,
+        what: For,
+        deadline: Option<Deadline>,
+        spin: &mut Spin,
+        mut attempt: impl FnMut(&Arc<Self>) -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            let mut found = None;
+            let mut is_ready = || {
+                found = attempt(self).transpose();
+                found.is_some()
+            };
+            if is_ready() || spin.until(is_ready) {
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+            let connection = self.connection();
+            let bells =
+                connection.as_ref().map_or([&self.change[0], &self.change[1]], |connection| connection.own_bells());
+            let event = &bells[what as usize].event;
+            let ticket = event.prepare();
+            let mut until = deadline;
+            if connection.as_ref().is_some_and(|connection| connection.peer_elides()) && !barrier::run() {
+                until = futex::earlier(until, Some(Deadline::after(UNFENCED)));
+            }
+            if what == For::Messages {
+                if let Err(ending) = self.incoming().acknowledge_before_sleep() {
+                    if let Some(connection) = &connection {
+                        self.lost(connection, ending);
+                    }
+                }
+            }
+            if let Some(found) = attempt(self)? {
+                return Ok(found);
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                return Err(Error::TimedOut);
+            }
+            // Whoever takes the connection away rings its bells afterwards.
+            let is_current = match (&connection, &*lock(&self.life)) {
+                (Some(ours), Life::Connected(current)) => Arc::ptr_eq(ours, current),
+                (None, Life::Away { .. }) => true,
+                _ => false,
+            };
+            if is_current {
+                let before = Instant::now();
+                futex::wait(event.word(), ticket, until);
+                spin.slept(before.elapsed());
+            }
+        }
+    }
+
+    /// Ends the connection if a half has found that it must.
+    pub(super) fn refuse(self: &Arc<Self>, refused: Refused, len: usize) -> Error {
+        match refused {
+            Refused::Full => match self.ending() {
+                Some(ending) => ending.into(),
+                None => Error::WouldBlock,
+            },
+            Refused::TooLarge { max } => Error::TooLarge { len, max },
+            Refused::Ended(ending) => {
+                let connection = self.outgoing().connection().cloned();
+                if let Some(connection) = connection {
+                    self.lost(&connection, ending);
+                }
+                match self.ending() {
+                    Some(ending) => ending.into(),
+                    None => Error::WouldBlock,
+                }
+            }
+        }
+    }
+
+    /// This link as a weak reference, for those who look after it from outside.
+    pub(super) fn downgrade(self: &Arc<Self>) -> Weak<Self> {
+        Arc::downgrade(self)
+    }
+
+    /// Whether the link may be taken up by a peer that comes back.
+    pub(super) fn is_open(&self) -> bool {
+        self.ending().is_none()
+    }
+}
+
+/// How long to sleep at most where a publisher runs no fence, and no barrier can take its place.
+const UNFENCED: Duration = Duration::from_millis(10);
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A forked child has a copy of it all, and none of it is its own to end.
+        if self.is_ours() {
+            self.close(Ending::Here);
+        }
+    }
+}
+
+/// A random identity.
+pub(super) fn identity() -> Result<Identity, rustix::io::Errno> {
+    let mut identity = Identity::default();
+    let mut rest = &mut identity[..];
+    while !rest.is_empty() {
+        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty())?;
+        rest = &mut rest[filled..];
+    }
+    Ok(identity)
+}

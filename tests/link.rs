@@ -1,0 +1,239 @@
+//! What a link promises to two programs that keep to its rules.
+#![cfg(feature = "std")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use conduit::ack::Policy;
+use conduit::link::{Ending, Error, Event, Link, MAX_SIZE, MIN_SIZE, Options, Transport};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// An address that nobody else has.
+fn address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("@conduit-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Two ends, the server's first.
+fn ends(server: Options, client: Options) -> (Link, Link) {
+    let address = address();
+    let mut listener = server.listen(&address).unwrap();
+    let connecting = thread::spawn(move || client.connect(&address).unwrap());
+    let server = listener.accept_timeout(SOON).unwrap();
+    (server, connecting.join().unwrap())
+}
+
+fn message(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (number * 31 + at) as u8).collect()
+}
+
+#[test]
+fn messages_arrive_in_order_both_ways() {
+    let (mut server, mut client) = ends(Link::options(), Link::options());
+    assert_eq!(server.metrics().transport, Some(Transport::SharedMemory));
+    assert_eq!(client.metrics().transport, Some(Transport::SharedMemory));
+    let echo = thread::spawn(move || {
+        for _ in 0..20_000 {
+            let message = server.recv().unwrap().to_vec();
+            server.send(&message).unwrap();
+        }
+        server.close(SOON).unwrap();
+    });
+    let (mut sender, mut receiver) = client.split();
+    let sending = thread::spawn(move || {
+        for number in 0..20_000 {
+            assert_eq!(sender.send(&message(number, number % 700)).unwrap(), number as u64 + 1);
+        }
+        sender
+    });
+    for number in 0..20_000 {
+        assert_eq!(receiver.recv_timeout(SOON).unwrap(), message(number, number % 700));
+    }
+    drop(sending.join().unwrap());
+    drop(receiver);
+    echo.join().unwrap();
+}
+
+#[test]
+fn a_message_longer_than_the_ring_comes_in_its_turn() {
+    for size in [MIN_SIZE, 64 << 10] {
+        let (mut server, client) = ends(Link::options().size(size), Link::options().size(MAX_SIZE));
+        let (mut sender, receiver) = client.split();
+        let lens = [1, 100_000, 3, 0, 2000, 2_100_000, 5, 70_000, 70_000, 1];
+        let sending = thread::spawn(move || {
+            for round in 0..5 {
+                for (number, len) in lens.into_iter().enumerate() {
+                    sender.send(&message(round + number, len)).unwrap();
+                }
+            }
+            sender.flush(SOON).unwrap();
+            sender.metrics()
+        });
+        for round in 0..5 {
+            for (number, len) in lens.into_iter().enumerate() {
+                assert_eq!(server.recv_timeout(SOON).unwrap(), message(round + number, len));
+            }
+        }
+        server.ack().unwrap();
+        let metrics = sending.join().unwrap();
+        assert!(metrics.fallbacks >= 20, "{metrics:?}");
+        assert_eq!(metrics.transport, Some(Transport::SharedMemory));
+        drop(receiver);
+    }
+}
+
+#[test]
+fn without_shared_memory_the_same_goes_over_the_socket_and_both_ends_see_that() {
+    for (server, client) in [(Transport::Socket, Transport::SharedMemory), (Transport::SharedMemory, Transport::Socket)]
+    {
+        let (tell, told) = mpsc::channel();
+        let options = Link::options().transport(client).on_event(move |event| tell.send(event.clone()).unwrap());
+        let (mut server, client) = ends(Link::options().transport(server), options);
+        assert_eq!(server.metrics().transport, Some(Transport::Socket));
+        assert_eq!(client.metrics().transport, Some(Transport::Socket));
+        assert!(matches!(told.recv().unwrap(), Event::Transport { transport: Transport::Socket, .. }));
+        let (mut sender, mut receiver) = client.split();
+        let sending = thread::spawn(move || {
+            for number in 0..2000 {
+                sender.send(&message(number, number % 300)).unwrap();
+            }
+            sender.send(&message(7, 3_000_000)).unwrap();
+            sender.flush(SOON).unwrap();
+            sender
+        });
+        for number in 0..2000 {
+            assert_eq!(server.recv_timeout(SOON).unwrap(), message(number, number % 300));
+        }
+        assert_eq!(server.recv_timeout(SOON).unwrap(), message(7, 3_000_000));
+        server.send(b"done").unwrap();
+        assert_eq!(receiver.recv_timeout(SOON).unwrap(), b"done");
+        drop(sending.join().unwrap());
+    }
+}
+
+#[test]
+fn the_way_can_be_changed_at_any_message_without_losing_or_overtaking_one() {
+    let (mut server, client) = ends(Link::options().size(MIN_SIZE), Link::options().size(MIN_SIZE));
+    let (mut sender, _receiver) = client.split();
+    let sending = thread::spawn(move || {
+        for number in 0..20_000 {
+            if number % 7 == 0 {
+                sender.prefer(if number % 2 == 0 { Transport::Socket } else { Transport::SharedMemory });
+            }
+            sender.send(&message(number, number % 900)).unwrap();
+        }
+        sender.flush(SOON).unwrap();
+    });
+    for number in 0..20_000 {
+        assert_eq!(server.recv_timeout(SOON).unwrap(), message(number, number % 900));
+    }
+    server.ack().unwrap();
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_full_link_says_so_waits_or_times_out() {
+    let (mut server, mut client) = ends(Link::options(), Link::options().size(MIN_SIZE));
+    let mut sent = 0;
+    let refused = loop {
+        match client.sender().try_send(&[7; 100]) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::WouldBlock), "{refused}");
+    assert!(client.metrics().bytes_available < 128 && sent > 20, "{sent}");
+    let error = client.sender().send_timeout(&[7; 100], Duration::from_millis(20)).unwrap_err();
+    assert!(matches!(error, Error::TimedOut), "{error}");
+    let waiting = thread::spawn(move || client.sender().send(&[8; 100]).map(|_| client));
+    for _ in 0..sent {
+        assert_eq!(server.recv_timeout(SOON).unwrap(), [7; 100]);
+    }
+    assert_eq!(server.recv_timeout(SOON).unwrap(), [8; 100]);
+    waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_window_bounds_what_is_not_acknowledged() {
+    let server = Link::options().acks(Policy::Deferred);
+    let (mut server, mut client) = ends(server, Link::options().window(3));
+    for _ in 0..3 {
+        client.sender().try_send(b"x").unwrap();
+    }
+    assert!(matches!(client.sender().try_send(b"x"), Err(Error::WouldBlock)));
+    for _ in 0..3 {
+        server.recv_timeout(SOON).unwrap();
+    }
+    assert_eq!(server.metrics().pending_acks, 3);
+    assert!(matches!(client.sender().try_send(b"x"), Err(Error::WouldBlock)), "received, and not acknowledged");
+    server.ack().unwrap();
+    client.sender().try_send(b"x").unwrap();
+    assert_eq!((client.metrics().unacknowledged, server.metrics().ack_flushes), (1, 1));
+}
+
+#[test]
+fn acknowledgements_come_at_once_in_batches_or_in_time() {
+    let (mut server, mut client) = ends(Link::options().acks(Policy::Immediate), Link::options());
+    client.send(b"x").unwrap();
+    server.recv_timeout(SOON).unwrap();
+    assert_eq!((client.metrics().unacknowledged, server.metrics().ack_flushes), (0, 1));
+
+    let long = Policy::Batch { events: 4, age: SOON.as_nanos() as u64 };
+    let (mut server, mut client) = ends(Link::options().acks(long), Link::options());
+    for _ in 0..5 {
+        client.send(b"x").unwrap();
+    }
+    for _ in 0..5 {
+        server.recv_timeout(SOON).unwrap();
+    }
+    assert_eq!((client.metrics().unacknowledged, server.metrics().pending_acks), (1, 1));
+
+    // Received, and then nothing more is asked for: it is time that acknowledges.
+    let (mut server, mut client) = ends(Link::options(), Link::options());
+    client.send(b"x").unwrap();
+    server.recv_timeout(SOON).unwrap();
+    client.sender().flush(SOON).unwrap();
+    assert_eq!(server.metrics().pending_acks, 0);
+}
+
+#[test]
+fn who_closes_is_heard_after_all_that_was_sent() {
+    for transport in [Transport::SharedMemory, Transport::Socket] {
+        let (mut server, mut client) = ends(Link::options().transport(transport), Link::options());
+        for number in 0..10 {
+            client.send(&message(number, 50)).unwrap();
+        }
+        drop(client);
+        for number in 0..10 {
+            assert_eq!(server.recv_timeout(SOON).unwrap(), message(number, 50));
+        }
+        let error = server.recv_timeout(SOON).unwrap_err();
+        assert!(matches!(error, Error::Closed(Ending::ByPeer)), "{error}");
+        assert!(matches!(server.send(b"x"), Err(Error::Closed(Ending::ByPeer))));
+    }
+}
+
+#[test]
+fn sizes_out_of_range_and_addresses_that_are_none_are_errors_that_say_what_to_do() {
+    for size in [MIN_SIZE - 1, MAX_SIZE + 1] {
+        let error = Link::options().size(size).listen(&address()).unwrap_err();
+        assert!(matches!(error, Error::Size { bytes } if bytes == size));
+    }
+    for address in ["", "@", &"x".repeat(200)] {
+        assert!(matches!(Link::connect(address), Err(Error::Address { .. })), "{address}");
+    }
+    let error = Link::connect(&address()).unwrap_err();
+    assert!(error.to_string().contains("connect to"), "{error}");
+}
+
+#[test]
+fn a_message_longer_than_the_peer_takes_is_refused_and_nothing_else() {
+    let (mut server, mut client) = ends(Link::options().max_message(100_000), Link::options());
+    let error = client.send(&vec![0; 100_001]).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { len: 100_001, max: 100_000 }), "{error}");
+    client.send(&message(1, 100_000)).unwrap();
+    assert_eq!(server.recv_timeout(SOON).unwrap(), message(1, 100_000));
+}
