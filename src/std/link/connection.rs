@@ -236,6 +236,11 @@ impl Connection {
         }
     }
 
+    /// Takes what was read of the socket before there was a connection.
+    pub(super) fn take_in_first(&self, bytes: &[u8]) -> Result<(), Ending> {
+        self.take_in(&mut self.reader(), bytes).map(drop)
+    }
+
     /// Sorts what was read; returns whether anybody who waits has to look.
     fn take_in(&self, reader: &mut Reader, mut bytes: &[u8]) -> Result<bool, Ending> {
         let mut any = false;
@@ -277,31 +282,31 @@ impl Connection {
     }
 
     /// Sends a message, or keeps it to be sent.
-    pub(super) fn send_message(&self, flags: u8, bytes: &[u8]) -> Result<(), Ending> {
+    pub(super) fn send_message(&self, flags: u8, bytes: &[u8]) {
         let header = Header { flags, ..Header::new(Kind::Message, bytes.len()) };
         let mut writer = self.writer();
         writer.queue.extend(header.to_bytes());
         writer.queue.extend(bytes);
-        self.flush_locked(&mut writer)
+        self.flush_locked(&mut writer);
     }
 
     /// Acknowledges over the socket.
-    pub(super) fn send_ack(&self, sequence: u64) -> Result<(), Ending> {
+    pub(super) fn send_ack(&self, sequence: u64) {
         let mut writer = self.writer();
         writer.ack = Some(sequence);
-        self.flush_locked(&mut writer)
+        self.flush_locked(&mut writer);
     }
 
     /// Wakes a peer that sleeps on the socket.
-    pub(super) fn send_wake(&self) -> Result<(), Ending> {
+    pub(super) fn send_wake(&self) {
         let mut writer = self.writer();
         writer.wake = true;
-        self.flush_locked(&mut writer)
+        self.flush_locked(&mut writer);
     }
 
     /// Sends what waits, as far as the socket takes it.
-    pub(super) fn flush(&self) -> Result<(), Ending> {
-        self.flush_locked(&mut self.writer())
+    pub(super) fn flush(&self) {
+        self.flush_locked(&mut self.writer());
     }
 
     /// How many bytes wait to be sent.
@@ -309,7 +314,8 @@ impl Connection {
         self.writer().queue.len()
     }
 
-    fn flush_locked(&self, writer: &mut Writer) -> Result<(), Ending> {
+    /// A socket that fails is shut down: whoever reads it finds its end, and what was sent is kept until it is acknowledged.
+    fn flush_locked(&self, writer: &mut Writer) {
         loop {
             // A frame's end is the only place for what has no place of its own.
             if writer.queue.is_empty() {
@@ -321,18 +327,17 @@ impl Connection {
             }
             let (bytes, _) = writer.queue.as_slices();
             if bytes.is_empty() {
-                self.set_blocked(writer, false);
-                return Ok(());
+                return self.set_blocked(writer, false);
             }
             match net::send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => drop(writer.queue.drain(..sent)),
-                Err(Errno::AGAIN) => {
-                    self.set_blocked(writer, true);
-                    return Ok(());
-                }
+                Err(Errno::AGAIN) => return self.set_blocked(writer, true),
                 Err(Errno::INTR) => {}
-                // What the socket has taken, or not, nobody knows.
-                Err(_) => return Err(Ending::Lost),
+                Err(_) => {
+                    writer.queue.clear();
+                    let _ = net::shutdown(&self.socket, Shutdown::Both);
+                    return;
+                }
             }
         }
     }
@@ -349,7 +354,7 @@ impl Connection {
         self.has_ended.store(true, Ordering::Relaxed);
         let mut writer = self.writer();
         if let Some(bye) = bye {
-            let _ = self.flush_locked(&mut writer);
+            self.flush_locked(&mut writer);
             if writer.queue.is_empty() {
                 let bye = wire::frame(Kind::Bye, &[bye as u8]);
                 let _ = net::send(&self.socket, &bye, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);

@@ -36,7 +36,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if self.0.check_fork().is_ok() {
             // Whoever waits until all is acknowledged learns of the last ones, too.
-            let _ = self.0.incoming().acknowledge_before_sleep();
+            self.0.incoming().acknowledge_before_sleep();
             self.0.close(Ending::Here);
         }
     }
@@ -385,10 +385,7 @@ impl Receiver {
     /// [`Error::Closed`]: nobody is there to be told any more.
     pub fn ack(&mut self) -> Result<(), Error> {
         self.handle.check_fork()?;
-        let outcome = self.handle.incoming().acknowledge();
-        if let (Err(ending), Some(connection)) = (outcome, self.handle.connection()) {
-            self.handle.lost(&connection, ending);
-        }
+        self.handle.incoming().acknowledge();
         self.handle.ending().map_or(Ok(()), |ending| Err(ending.into()))
     }
 

@@ -164,13 +164,12 @@ impl Talk {
 
     /// The connection, once both ends agree.
     fn connect(self, region: Option<Region>, hello: &Hello, options: &Options) -> Result<Connection, Broken> {
-        // Nothing follows the handshake before it is answered.
-        if !self.rest.is_empty() {
-            return Err(Fault::Turn.into());
-        }
         let size = region.as_ref().map_or(options.size, Region::ring_len);
         let max_message = hello.max_message as usize;
-        Ok(Connection::new(self.socket, region.map(Arc::new), self.reader, max_message, size))
+        let connection = Connection::new(self.socket, region.map(Arc::new), self.reader, max_message, size);
+        // A client may go on right behind its READY.
+        connection.take_in_first(&self.rest)?;
+        Ok(connection)
     }
 }
 

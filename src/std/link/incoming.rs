@@ -27,6 +27,8 @@ pub(super) struct Incoming {
     /// The last sequence received. What is in `early` is.
     received: u64,
     policy: Policy,
+    /// The last sequence that was acknowledged to `peer`.
+    acknowledged: u64,
     /// Handed out and not acknowledged: one range.
     unacknowledged: Batch<1>,
     /// What those take in the ring, about, and how much of it is enough to be given back.
@@ -47,6 +49,7 @@ impl Incoming {
             early: VecDeque::new(),
             peer: Identity::default(),
             received: 0,
+            acknowledged: 0,
             policy,
             unacknowledged: Batch::new(policy),
             bytes: 0,
@@ -64,23 +67,23 @@ impl Incoming {
     #[inline]
     pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
         if !self.early.is_empty() {
-            return self.next_early(buffer);
+            return Ok(self.next_early(buffer));
         }
         let Some(len) = self.take(buffer)? else { return Ok(None) };
         self.received += 1;
-        self.count(self.received, len)?;
+        self.count(self.received, len);
         Ok(Some(len))
     }
 
     #[cold]
-    fn next_early(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
-        let Some((sequence, message)) = self.early.pop_front() else { return Ok(None) };
+    fn next_early(&mut self, buffer: &mut Vec<u8>) -> Option<usize> {
+        let (sequence, message) = self.early.pop_front()?;
         let len = message.len();
         put(message, buffer);
         if sequence > 0 {
-            self.count(sequence, len)?;
+            self.count(sequence, len);
         }
-        Ok(Some(len))
+        Some(len)
     }
 
     /// Takes the next message that the connection has.
@@ -132,7 +135,7 @@ impl Incoming {
 
     /// Notes that a message of `len` bytes was handed out.
     #[inline]
-    fn count(&mut self, sequence: u64, len: usize) -> Result<(), Ending> {
+    fn count(&mut self, sequence: u64, len: usize) {
         // The time is asked for once a batch.
         let is_first = self.unacknowledged.pending() == 0;
         let now = if is_first && matches!(self.policy, Policy::Batch { .. }) { futex::now() } else { 0 };
@@ -147,7 +150,9 @@ impl Incoming {
             }
             Policy::Deferred => false,
         };
-        if due { self.acknowledge() } else { Ok(()) }
+        if due {
+            self.acknowledge();
+        }
     }
 
     /// When the acknowledgements are due by their age; `None` if there are none, or if nobody waits for them.
@@ -156,20 +161,28 @@ impl Incoming {
     }
 
     /// Acknowledges before a sleep what is not left to the program to acknowledge.
-    pub(super) fn acknowledge_before_sleep(&mut self) -> Result<(), Ending> {
-        if self.policy == Policy::Deferred { Ok(()) } else { self.acknowledge() }
+    pub(super) fn acknowledge_before_sleep(&mut self) {
+        if self.policy != Policy::Deferred {
+            self.acknowledge();
+        }
     }
 
     /// Acknowledges all that was handed out.
-    pub(super) fn acknowledge(&mut self) -> Result<(), Ending> {
-        let Some(last) = self.unacknowledged.ranges().first().map(Range::last) else { return Ok(()) };
-        let Some(connection) = &self.connection else { return Ok(()) };
+    pub(super) fn acknowledge(&mut self) {
+        let Some(last) = self.unacknowledged.ranges().first().map(Range::last) else { return };
         self.unacknowledged.clear();
+        self.acknowledged = last;
         self.bytes = 0;
         self.flushes += 1;
-        let Some(region) = &connection.region else { return connection.send_ack(last) };
+        self.announce();
+    }
+
+    /// Tells the peer up to where all is acknowledged.
+    fn announce(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        let Some(region) = &connection.region else { return connection.send_ack(self.acknowledged) };
         // Before the room is given back, so that whoever takes the ring back knows more rather than less.
-        region.own().acked.store(last, Ordering::Relaxed);
+        region.own().acked.store(self.acknowledged, Ordering::Relaxed);
         if let Some(ring) = &mut self.ring {
             ring.give_back();
         }
@@ -178,9 +191,8 @@ impl Incoming {
             futex::wake_all(room.event.word());
         }
         if room.by_socket.load(Ordering::Relaxed) != 0 && room.by_socket.swap(0, Ordering::AcqRel) != 0 {
-            connection.send_wake()?;
+            connection.send_wake();
         }
-        Ok(())
     }
 
     /// How many messages were handed out and not acknowledged.
@@ -229,12 +241,16 @@ impl Incoming {
             // What the other one had sent is not for this one to be acknowledged.
             self.unacknowledged.clear();
             self.early.iter_mut().for_each(|(sequence, _)| *sequence = 0);
-            (self.peer, self.received) = (hello.incarnation, hello.first - 1);
+            (self.peer, self.received, self.acknowledged) = (hello.incarnation, hello.first - 1, hello.first - 1);
         }
         self.bytes = 0;
         self.enough = connection.size / 4;
         self.in_ring = ring.is_some();
         (self.connection, self.ring) = (Some(connection), ring);
+        // What was acknowledged over the last connection may not have arrived.
+        if self.acknowledged > 0 {
+            self.announce();
+        }
     }
 }
 

@@ -15,10 +15,15 @@ use crate::core::records::{Producer, ReadError, WriteError};
 use crate::core::ring::Notifier;
 use crate::std::futex::{self, barrier};
 
+/// How many rings' worth of messages are kept that the peer has received over connections before and not acknowledged.
+const CARRIED: usize = 4;
+
 /// A message that is kept here.
 #[derive(Debug, PartialEq, Eq)]
 struct Kept {
     sequence: u64,
+    /// Whether the peer has received it over a connection before.
+    carried: bool,
     /// Whether a mark in the ring stands for it.
     marked: bool,
     bytes: Vec<u8>,
@@ -68,7 +73,9 @@ pub(super) struct Outgoing {
     acked: u64,
     /// On their way, and not acknowledged, in order; what the ring keeps is not among them.
     kept: VecDeque<Kept>,
+    /// Bytes of those that went over this connection, and of the others.
     kept_bytes: usize,
+    carried_bytes: usize,
     /// To be sent once more, over a new connection.
     backlog: VecDeque<Kept>,
     /// Messages over the socket while there was a ring.
@@ -90,6 +97,7 @@ impl Outgoing {
             acked: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
+            carried_bytes: 0,
             backlog: VecDeque::new(),
             by_socket: 0,
             resent: 0,
@@ -112,9 +120,9 @@ impl Outgoing {
                 return Err(Refused::Full);
             }
         }
-        if self.sent - self.acked >= self.window {
+        if !self.has_window() {
             self.look()?;
-            if self.sent - self.acked >= self.window {
+            if !self.has_window() {
                 return Err(Refused::Full);
             }
         }
@@ -124,6 +132,13 @@ impl Outgoing {
         }
         (self.sent, self.placed) = (sequence, sequence);
         Ok(sequence)
+    }
+
+    /// Whether one more may be on its way.
+    #[inline]
+    fn has_window(&self) -> bool {
+        let most = self.connection.as_ref().map_or(0, |connection| CARRIED * connection.size);
+        self.sent - self.acked < self.window && self.carried_bytes <= most
     }
 
     /// Puts a message into the ring, if that is its way.
@@ -140,21 +155,22 @@ impl Outgoing {
             Err(WriteError::Full) => return Err(Refused::Full),
             Err(_) => return Err(Fault::Memory.into()),
         }
-        Self::ring_peer(ring, self.connection.as_deref())?;
+        Self::ring_peer(ring, self.connection.as_deref());
         Ok(true)
     }
 
     /// Wakes the peer, if it sleeps until something comes.
     #[inline]
-    fn ring_peer(ring: &mut ToRing, connection: Option<&Connection>) -> Result<(), Refused> {
+    fn ring_peer(ring: &mut ToRing, connection: Option<&Connection>) {
         let [messages, _] = ring.region.bells(ring.region.side().other());
         if ring.notifier.notify(&messages.event, &ring.region.own().elided) {
             futex::wake_all(messages.event.word());
         }
         if messages.by_socket.load(Ordering::Relaxed) != 0 && messages.by_socket.swap(0, Ordering::AcqRel) != 0 {
-            connection.map_or(Ok(()), Connection::send_wake)?;
+            if let Some(connection) = connection {
+                connection.send_wake();
+            }
         }
-        Ok(())
     }
 
     /// Sends a message over the socket, and keeps it.
@@ -165,7 +181,7 @@ impl Outgoing {
             return Err(Refused::TooLarge { max });
         }
         self.look()?;
-        if !self.kept.is_empty() && self.kept_bytes + bytes.len() > connection.size {
+        if self.kept_bytes > 0 && self.kept_bytes + bytes.len() > connection.size {
             return Err(Refused::Full);
         }
         let marked = self.in_ring;
@@ -181,11 +197,10 @@ impl Outgoing {
         self.by_socket += u64::from(self.ring.is_some());
         self.in_ring = wishes_ring;
         self.kept_bytes += bytes.len();
-        self.kept.push_back(Kept { sequence, marked, bytes: bytes.to_vec() });
-        // What is kept is sent again if this fails.
-        connection.send_message(flags, bytes)?;
+        self.kept.push_back(Kept { sequence, carried: false, marked, bytes: bytes.to_vec() });
+        connection.send_message(flags, bytes);
         if let Some(ring) = self.ring.as_mut().filter(|_| marked) {
-            Self::ring_peer(ring, Some(&connection))?;
+            Self::ring_peer(ring, Some(&connection));
         }
         Ok(())
     }
@@ -213,9 +228,7 @@ impl Outgoing {
                     return Err(Fault::Length { len: next.bytes.len(), max }.into());
                 }
                 Err(ended) => {
-                    if self.kept.back().is_none_or(|last| last.sequence != next.sequence) {
-                        self.backlog.push_front(next);
-                    }
+                    self.backlog.push_front(next);
                     return Err(ended);
                 }
             }
@@ -232,7 +245,8 @@ impl Outgoing {
         }
         self.acked = self.acked.max(acked);
         while let Some(first) = self.kept.front().filter(|first| first.sequence <= self.acked) {
-            self.kept_bytes -= first.bytes.len();
+            let bytes = if first.carried { &mut self.carried_bytes } else { &mut self.kept_bytes };
+            *bytes -= first.bytes.len();
             self.kept.pop_front();
         }
         Ok(())
@@ -280,7 +294,6 @@ impl Outgoing {
     ///
     /// What the peer has written does not fit what was sent.
     pub(super) fn suspend(&mut self) -> Result<(), Fault> {
-        self.look()?;
         let mut items = Vec::new();
         if let Some(ring) = self.ring.take() {
             let mut remainder = ring.producer.take_back().map_err(|_| Fault::Memory)?;
@@ -297,9 +310,11 @@ impl Outgoing {
                 }
             }
         }
+        // Behind the ring, as the peer acknowledges before it gives back.
+        self.look()?;
         self.connection = None;
         let kept = std::mem::take(&mut self.kept);
-        self.kept_bytes = 0;
+        (self.kept_bytes, self.carried_bytes) = (0, 0);
         let unacknowledged = in_order(self.acked, self.placed, kept, items).ok_or(Fault::Memory)?;
         for message in unacknowledged.into_iter().rev() {
             self.backlog.push_front(message);
@@ -332,8 +347,8 @@ impl Outgoing {
             // It has them, but has not acknowledged them: its successor may ask for them.
             let received = self.backlog.iter().take_while(|message| message.sequence <= hello.received).count();
             for message in self.backlog.drain(..received) {
-                self.kept_bytes += message.bytes.len();
-                self.kept.push_back(Kept { marked: false, ..message });
+                self.carried_bytes += message.bytes.len();
+                self.kept.push_back(Kept { carried: true, marked: false, ..message });
             }
             self.placed = hello.received;
         }
@@ -368,7 +383,7 @@ fn in_order(acked: u64, last: u64, mut kept: VecDeque<Kept>, items: Vec<Option<V
         let is_kept = kept.back().is_some_and(|last| last.sequence == sequence);
         match (item, is_kept) {
             (None, true) => found.extend(kept.pop_back()),
-            (Some(bytes), false) => found.push_back(Kept { sequence, marked: false, bytes }),
+            (Some(bytes), false) => found.push_back(Kept { sequence, carried: false, marked: false, bytes }),
             _ => return None,
         }
         sequence -= 1;
@@ -387,7 +402,7 @@ mod tests {
     use super::*;
 
     fn kept(sequence: u64, marked: bool) -> Kept {
-        Kept { sequence, marked, bytes: vec![sequence as u8] }
+        Kept { sequence, carried: false, marked, bytes: vec![sequence as u8] }
     }
 
     fn sequences(acked: u64, last: u64, kept: Vec<Kept>, items: Vec<Option<u8>>) -> Option<Vec<u64>> {

@@ -308,12 +308,11 @@ impl Shared {
 
     /// Called by the reactor when the socket has something, or room.
     pub(super) fn serve(self: &Arc<Self>, connection: &Arc<Connection>, can_write: bool, has_hung_up: bool) {
-        let mut outcome = if can_write { connection.flush() } else { Ok(()) };
-        if outcome.is_ok() {
-            outcome = self.serve_backlog().and(connection.pump(has_hung_up).map(drop));
+        if can_write {
+            connection.flush();
         }
-        match outcome {
-            Ok(()) => {
+        match self.serve_backlog().and(connection.pump(has_hung_up)) {
+            Ok(_) => {
                 connection.ring_own();
                 self.wake_tasks();
             }
@@ -350,18 +349,13 @@ impl Shared {
             return;
         }
         incoming.is_timed = false;
-        let outcome = match incoming.due_at() {
+        match incoming.due_at() {
             Some(due) if due <= now => incoming.acknowledge(),
             Some(due) => {
                 incoming.is_timed = true;
                 self.reactor.call_at(due, &Arc::downgrade(self));
-                Ok(())
             }
-            None => Ok(()),
-        };
-        drop(incoming);
-        if let (Err(ending), Some(connection)) = (outcome, self.connection()) {
-            self.lost(&connection, ending);
+            None => {}
         }
     }
 
@@ -425,11 +419,7 @@ impl Shared {
                 until = futex::earlier(until, Some(Deadline::after(UNFENCED)));
             }
             if what == For::Messages {
-                if let Err(ending) = self.incoming().acknowledge_before_sleep() {
-                    if let Some(connection) = &connection {
-                        self.lost(connection, ending);
-                    }
-                }
+                self.incoming().acknowledge_before_sleep();
             }
             if let Some(found) = attempt(self)? {
                 return Ok(found);
