@@ -237,3 +237,22 @@ fn a_message_longer_than_the_peer_takes_is_refused_and_nothing_else() {
     client.send(&message(1, 100_000)).unwrap();
     assert_eq!(server.recv_timeout(SOON).unwrap(), message(1, 100_000));
 }
+
+#[test]
+fn what_a_program_sent_that_closes_at_once_arrives() {
+    for transport in [Transport::SharedMemory, Transport::Socket] {
+        let address = address();
+        let mut listener = Link::options().transport(transport).listen(&address).unwrap();
+        let connecting = thread::spawn(move || {
+            for _ in 0..50 {
+                Link::connect(&address).unwrap().send(b"the only one").unwrap();
+            }
+        });
+        for _ in 0..50 {
+            let mut server = listener.accept_timeout(SOON).unwrap();
+            assert_eq!(server.recv_timeout(SOON).unwrap(), b"the only one");
+            assert!(matches!(server.recv_timeout(SOON), Err(Error::Closed(Ending::ByPeer))));
+        }
+        connecting.join().unwrap();
+    }
+}

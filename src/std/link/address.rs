@@ -2,14 +2,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{self, FileType, Mode, RenameFlags, Stat};
+use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Error;
 use super::options::Allow;
+use crate::std::futex::Deadline;
 use crate::std::shm;
+
+/// How long to wait for others that listen in the same directory.
+const LOCK: Duration = Duration::from_secs(5);
 
 /// A path, or a name that stands in no directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,6 +73,7 @@ impl Address {
         let socket = socket().map_err(self.failed("make a socket for"))?;
         // Before it has a name, so that at no moment others can connect. The umask can only take away.
         fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(self.failed("set the mode of"))?;
+        let _lock = self.path().map(|path| self.lock_directory(path)).transpose()?;
         self.bind(&socket)?;
         // From here on the name is taken away again if anything fails.
         let file = match self.path() {
@@ -75,51 +81,59 @@ impl Address {
             None => None,
         };
         let bound = Bound { socket, file };
+        // With the directory locked: until it listens, its name looks stale.
         net::listen(&bound.socket, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(self.failed("listen at"))?;
         Ok(bound)
     }
 
     fn bind(&self, socket: &OwnedFd) -> Result<(), Error> {
-        // Somebody else may take the name whenever it is free: each time it is looked at anew.
-        for _ in 0..16 {
-            match (net::bind(socket, &self.socket), self.path()) {
-                (Err(Errno::ADDRINUSE), Some(path)) => self.clear(path)?,
-                (Err(Errno::ADDRINUSE), None) => break,
-                (result, _) => return result.map_err(self.failed("bind a socket to")),
+        match (net::bind(socket, &self.socket), self.path()) {
+            (Err(Errno::ADDRINUSE), Some(path)) => {
+                self.clear(path)?;
+                match net::bind(socket, &self.socket) {
+                    Err(Errno::ADDRINUSE) => Err(Error::InUse { address: self.text.clone() }),
+                    result => result.map_err(self.failed("bind a socket to")),
+                }
+            }
+            (Err(Errno::ADDRINUSE), None) => Err(Error::InUse { address: self.text.clone() }),
+            (result, _) => result.map_err(self.failed("bind a socket to")),
+        }
+    }
+
+    /// Keeps others from taking a stale socket's place at the same time, until the file is dropped: between a look and a change of
+    /// a name there is no other way. The directory is locked, as a file made for it would stay behind.
+    fn lock_directory(&self, path: &Path) -> Result<OwnedFd, Error> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let failed = self.failed("lock the directory of");
+        let directory = fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let directory = directory.map_err(failed)?;
+        let deadline = Deadline::after(LOCK);
+        loop {
+            match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                // There is no wait for a lock with an end, and who may read the directory can hold it for as long as he likes.
+                Err(Errno::AGAIN) if !deadline.has_passed() => std::thread::sleep(Duration::from_millis(1)),
+                result => return result.map(|()| directory).map_err(failed),
             }
         }
-        Err(Error::InUse { address: self.text.clone() })
     }
 
     /// Takes away the socket file at `path` if nobody listens there.
     fn clear(&self, path: &Path) -> Result<(), Error> {
-        let Ok(before) = fs::lstat(path) else { return Ok(()) };
-        if FileType::from_raw_mode(before.st_mode) != FileType::Socket {
+        let Ok(file) = fs::lstat(path) else { return Ok(()) };
+        if FileType::from_raw_mode(file.st_mode) != FileType::Socket {
             return Err(Error::NotASocket { address: self.text.clone() });
         }
         let probe = socket().map_err(self.failed("make a socket for"))?;
         match net::connect(&probe, &self.socket) {
+            Err(Errno::CONNREFUSED) => match fs::unlink(path) {
+                Err(Errno::NOENT) => Ok(()),
+                result => result.map_err(self.failed("take away the stale socket")),
+            },
+            Err(Errno::NOENT) => Ok(()),
             // As many wait there as it takes, or nobody may connect: it is somebody's.
-            Ok(()) | Err(Errno::AGAIN | Errno::ACCESS) => return Err(Error::InUse { address: self.text.clone() }),
-            Err(Errno::CONNREFUSED) => {}
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(self.failed("connect to")(errno)),
+            Ok(()) | Err(Errno::AGAIN | Errno::ACCESS) => Err(Error::InUse { address: self.text.clone() }),
+            Err(errno) => Err(self.failed("connect to")(errno)),
         }
-        // Moved aside first: if meanwhile it has become somebody's, it is put back.
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".stale-{}", rustix::process::getpid().as_raw_nonzero()));
-        let aside = PathBuf::from(aside);
-        match fs::rename(path, &aside) {
-            Err(Errno::NOENT) => return Ok(()),
-            result => result.map_err(self.failed("take away the stale socket"))?,
-        }
-        let moved = fs::lstat(&aside).map_err(self.failed("look at"))?;
-        if !shm::is_same(&before, &moved) {
-            // Fails only if a third one has bound there: then there are two, and the name is the later one's.
-            let _ = fs::renameat_with(fs::CWD, &aside, fs::CWD, path, RenameFlags::NOREPLACE);
-            return Err(Error::InUse { address: self.text.clone() });
-        }
-        fs::unlink(&aside).map_err(self.failed("take away the stale socket"))
     }
 }
 

@@ -236,9 +236,10 @@ impl Connection {
         }
     }
 
-    /// Takes what was read of the socket before there was a connection.
-    pub(super) fn take_in_first(&self, bytes: &[u8]) -> Result<(), Ending> {
-        self.take_in(&mut self.reader(), bytes).map(drop)
+    /// Takes what was read of the socket before there was a connection. Whatever end that has is found by whoever reads on.
+    pub(super) fn take_in_first(&self, bytes: &[u8]) {
+        let mut reader = self.reader();
+        reader.end = self.take_in(&mut reader, bytes).err();
     }
 
     /// Sorts what was read; returns whether anybody who waits has to look.

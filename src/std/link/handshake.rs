@@ -163,13 +163,13 @@ impl Talk {
     }
 
     /// The connection, once both ends agree.
-    fn connect(self, region: Option<Region>, hello: &Hello, options: &Options) -> Result<Connection, Broken> {
+    fn connect(self, region: Option<Region>, hello: &Hello, options: &Options) -> Connection {
         let size = region.as_ref().map_or(options.size, Region::ring_len);
         let max_message = hello.max_message as usize;
         let connection = Connection::new(self.socket, region.map(Arc::new), self.reader, max_message, size);
         // A client may go on right behind its READY.
-        connection.take_in_first(&self.rest)?;
-        Ok(connection)
+        connection.take_in_first(&self.rest);
+        connection
     }
 }
 
@@ -213,7 +213,7 @@ pub(super) fn greet(shared: &Arc<Shared>, socket: OwnedFd) -> Result<Greeted, Er
         let hello = hello?;
         let (region, why_socket) = open(&mut talk, &hello, &shared.options)?;
         talk.write(Kind::Ready, &[u8::from(region.is_some())], &[])?;
-        let connection = Arc::new(talk.connect(region, &hello, &shared.options)?);
+        let connection = Arc::new(talk.connect(region, &hello, &shared.options));
         Ok(Greeted { connection, hello, greeting, why_socket })
     };
     finish(talk).map_err(|broken: Broken| broken.at(&address))
@@ -224,7 +224,9 @@ fn open(talk: &mut Talk, hello: &Hello, options: &Options) -> Result<(Option<Reg
     let mut files = std::mem::take(&mut talk.files).into_iter();
     match (files.next(), files.next()) {
         (None, None) if options.transport == Transport::Socket => Ok((None, None)),
-        (None, None) => Ok((None, Some("the server offers no shared memory".into()))),
+        (None, None) if hello.ring == 0 => Ok((None, Some("the server offers no shared memory".into()))),
+        // The kernel leaves out what there are no descriptors for.
+        (_, None) if hello.ring > 0 => Ok((None, Some("there are no descriptors left for the shared memory".into()))),
         (Some(down), Some(up)) if (MIN_SIZE..=MAX_SIZE).contains(&(hello.ring as usize)) => {
             match Region::open(hello.ring as usize, &Files { down, up })? {
                 Ok(region) => Ok((Some(region), None)),
@@ -277,7 +279,7 @@ impl Offer {
             _ => self.why_socket,
         };
         let region = self.region.filter(|_| uses_memory);
-        let connection = Arc::new(talk.connect(region, &self.hello, options)?);
+        let connection = Arc::new(talk.connect(region, &self.hello, options));
         Ok(Greeted { connection, hello: self.hello, greeting: self.greeting, why_socket })
     }
 }

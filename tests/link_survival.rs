@@ -1,0 +1,543 @@
+//! What links survive: peers that are killed, stopped, of other users, or out of descriptors and memory, and sockets that are
+//! not what they were.
+#![cfg(feature = "std")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use conduit::ack::Policy;
+use conduit::link::{Ending, Error, Event, Link, Options, Reconnect, Sender, Transport};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use support::{PATIENCE, Process, eventually, rounds, say};
+
+#[test]
+#[ignore = "a role that the tests of this program start"]
+fn helper_process() {
+    support::run_role(&[
+        ("client", client),
+        ("server", server),
+        ("listener", listener),
+        ("stranger", stranger),
+        ("without_descriptors", without_descriptors),
+        ("without_memory", without_memory),
+        ("child", child),
+        ("cycles", cycles),
+    ]);
+}
+
+/// A directory that is taken away in the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("conduit-link-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Place(path)
+    }
+
+    fn socket(&self) -> String {
+        self.0.join("socket").to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let left: Vec<_> = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        fs::remove_dir_all(&self.0).unwrap();
+        assert!(thread::panicking() || left.iter().all(|name| name != "socket"), "{left:?} is left behind");
+    }
+}
+
+fn at_once() -> Reconnect {
+    Reconnect { attempts: 100_000, delay: Duration::from_millis(1), ..Reconnect::default() }
+}
+
+/// A message that tells who sent it, as which of its messages; now and then one that is too long for the ring.
+fn message(sender: u32, number: u32) -> Vec<u8> {
+    let len = if number % 61 == 60 { 20_000 } else { 8 + number as usize * 13 % 500 };
+    let mut bytes: Vec<u8> = (0..len).map(|at| (number as usize * 31 + at) as u8).collect();
+    bytes[..4].copy_from_slice(&sender.to_le_bytes());
+    bytes[4..8].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+/// Who sent it, and as which of its messages.
+fn origin(bytes: &[u8]) -> (u32, u32) {
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let origin = (word(0), word(4));
+    assert!(bytes == message(origin.0, origin.1), "message {origin:?} is not whole");
+    origin
+}
+
+const SESSION: [u8; 16] = *b"survival's links";
+
+fn small() -> Options {
+    Link::options().size(16 << 10).session(SESSION).acks(Policy::Deferred).reconnect(at_once())
+}
+
+/// What came from one sender after the other, each of which begins with 1.
+#[derive(Default)]
+struct Received {
+    last: (u32, u32),
+}
+
+impl Received {
+    fn take(&mut self, bytes: &[u8]) {
+        let (sender, number) = origin(bytes);
+        if sender == self.last.0 {
+            assert_eq!(number, self.last.1 + 1, "of {sender}");
+        } else {
+            assert!(sender > self.last.0 && number == 1, "{sender}'s {number} behind {:?}", self.last);
+        }
+        self.last = (sender, number);
+    }
+}
+
+/// Sends for ever, and says what it receives, before it acknowledges that.
+fn client(args: &[&str]) {
+    let [address, name] = args else { panic!("address, name") };
+    let (sender, mut receiver) = small().connect(address).unwrap().split();
+    send_for_ever(sender, name.parse().unwrap());
+    while let Ok(bytes) = receiver.recv() {
+        say(origin(bytes).1);
+        receiver.ack().unwrap();
+    }
+}
+
+fn send_for_ever(mut sender: Sender, name: u32) {
+    thread::spawn(move || (1..).try_for_each(|number| sender.send(&message(name, number)).map(drop)));
+}
+
+/// Follows what a process says that it has received: each number once, but for the one that a process which was killed may
+/// not have acknowledged.
+struct Said {
+    last: u32,
+    is_new: bool,
+}
+
+impl Said {
+    fn take(&mut self, line: &str) {
+        let number: u32 = line.parse().unwrap();
+        let again = self.is_new && number == self.last;
+        assert!(again || number == self.last + 1, "{number} was received behind {}", self.last);
+        (self.last, self.is_new) = (number, false);
+    }
+
+    /// Lets a process go on for a while, kills it, and takes what it has said until then.
+    fn kill(&mut self, mut process: Process, lines: u32) {
+        for _ in 0..lines {
+            self.take(&process.line());
+        }
+        process.signal(libc::SIGKILL);
+        while let Some(line) = process.try_line() {
+            self.take(&line);
+        }
+        process.kill();
+        self.is_new = true;
+    }
+}
+
+#[test]
+fn a_client_that_is_killed_is_succeeded_by_another_and_nothing_is_missing() {
+    // The thread that accepts goes with the program.
+    let address = format!("@conduit-killed-{}", std::process::id());
+    let mut listener = small().listen(&address).unwrap();
+    let start = |name: u32| Process::start("client", &[&address, &name.to_string()]);
+    let mut process = start(1);
+    let (sender, mut receiver) = listener.accept_timeout(PATIENCE).unwrap().split();
+    thread::spawn(move || while listener.accept().is_ok() {});
+    send_for_ever(sender, 0);
+    let (tell, told) = mpsc::channel();
+    let receiving = thread::spawn(move || {
+        let mut received = Received::default();
+        while let Ok(bytes) = receiver.recv() {
+            received.take(bytes);
+            receiver.ack().unwrap();
+            if bytes_are_first(&received) {
+                tell.send(received.last.0).unwrap();
+            }
+        }
+    });
+    let mut said = Said { last: 0, is_new: true };
+    for round in 0..rounds(150) {
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), round + 1, "the one that was started");
+        said.kill(process, round % 40);
+        process = start(round + 2);
+    }
+    assert!(!receiving.is_finished());
+}
+
+fn bytes_are_first(received: &Received) -> bool {
+    received.last.1 == 1
+}
+
+/// Listens; sends for ever, and says what it receives, before it acknowledges that.
+fn server(args: &[&str]) {
+    let [address, name] = args else { panic!("address, name") };
+    let mut listener = small().listen(address).unwrap();
+    let (sender, mut receiver) = listener.accept().unwrap().split();
+    thread::spawn(move || while listener.accept().is_ok() {});
+    send_for_ever(sender, name.parse().unwrap());
+    while let Ok(bytes) = receiver.recv() {
+        say(origin(bytes).1);
+        receiver.ack().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_is_succeeded_by_another_and_nothing_is_missing() {
+    let place = Place::new();
+    let address = place.socket();
+    let start = |name: u32| Process::start("server", &[&address, &name.to_string()]);
+    let mut process = start(1);
+    eventually("somebody listens", || Path::new(&address).exists());
+    let (tell, told) = mpsc::channel();
+    let client = loop {
+        match small().connect(&address) {
+            Ok(client) => break client,
+            // Bound, and not listening yet.
+            Err(Error::System { .. }) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let (sender, mut receiver) = client.split();
+    send_for_ever(sender, 0);
+    thread::spawn(move || {
+        let mut received = Received::default();
+        while let Ok(bytes) = receiver.recv() {
+            received.take(bytes);
+            receiver.ack().unwrap();
+            if bytes_are_first(&received) {
+                tell.send(received.last.0).unwrap();
+            }
+        }
+    });
+    let mut said = Said { last: 0, is_new: true };
+    for round in 0..rounds(150) {
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), round + 1, "the one that was started");
+        said.kill(process, round % 40);
+        // Its socket's file is still there.
+        process = start(round + 2);
+    }
+    said.kill(process, 1);
+    fs::remove_file(&address).unwrap();
+}
+
+#[test]
+fn a_peer_that_is_stopped_holds_nobody_up_and_goes_on_where_it_was() {
+    let place = Place::new();
+    let address = place.socket();
+    let mut listener = small().listen(&address).unwrap();
+    let process = Process::start("client", &[&address, "1"]);
+    let (mut sender, mut receiver) = listener.accept_timeout(PATIENCE).unwrap().split();
+    let mut received = Received::default();
+    received.take(receiver.recv_timeout(PATIENCE).unwrap());
+    process.signal(libc::SIGSTOP);
+    // As much as there is room for, and no more.
+    let mut sent = 0;
+    while sender.send_timeout(&message(0, sent + 1), Duration::from_millis(50)).is_ok() {
+        sent += 1;
+    }
+    assert!(sent > 0);
+    while let Ok(bytes) = receiver.recv_timeout(Duration::from_millis(50)) {
+        received.take(bytes);
+        receiver.ack().unwrap();
+    }
+    assert_eq!(receiver.metrics().connections, 1, "the connection is the same");
+    process.signal(libc::SIGCONT);
+    for _ in 0..100 {
+        received.take(receiver.recv_timeout(PATIENCE).unwrap());
+        receiver.ack().unwrap();
+    }
+    let mut process = process;
+    for number in 1..=sent {
+        assert_eq!(process.line(), number.to_string());
+    }
+}
+
+/// How many descriptors, mappings of links, and threads this process has.
+fn holdings() -> (usize, usize, usize) {
+    let count = |directory: &str| fs::read_dir(directory).unwrap().count();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps.lines().filter(|line| line.contains("conduit-up") || line.contains("conduit-down")).count();
+    (count("/proc/self/fd"), mapped, count("/proc/self/task"))
+}
+
+/// Connects and closes, as often as it is told; says what it has in the end more than at first.
+fn cycles(args: &[&str]) {
+    let [count] = args else { panic!("count") };
+    let address = format!("@conduit-cycles-{}", std::process::id());
+    let mut listener = Link::options().listen(&address).unwrap();
+    let mut cycle = |round: u32| {
+        let target = address.clone();
+        let connecting = thread::spawn(move || {
+            let transport = if round % 3 == 0 { Transport::Socket } else { Transport::SharedMemory };
+            let mut client = Link::options().transport(transport).connect(&target).unwrap();
+            if round % 2 == 0 {
+                client.send(b"hello").unwrap();
+            }
+            client
+        });
+        let mut server = listener.accept_timeout(PATIENCE).unwrap();
+        let client = connecting.join().unwrap();
+        if round % 2 == 0 {
+            assert_eq!(server.recv_timeout(PATIENCE).unwrap(), b"hello");
+        }
+        if round % 4 < 2 { drop((server, client)) } else { drop((client, server)) }
+    };
+    (0..10).for_each(&mut cycle);
+    let before = holdings();
+    (0..count.parse().unwrap()).for_each(&mut cycle);
+    // A thread that has ended is in the list until the kernel has taken it out.
+    let deadline = std::time::Instant::now() + PATIENCE / 2;
+    // The reactor may have had a hand on one of the first at that moment.
+    let is_more = |now: (usize, usize, usize)| now.0 > before.0 || now.1 > 0 || now.2 > before.2;
+    while is_more(holdings()) && std::time::Instant::now() < deadline {
+        thread::yield_now();
+    }
+    let after = holdings();
+    say(if is_more(after) { format!("{after:?}, and at first {before:?}") } else { "nothing is left".into() });
+}
+
+#[test]
+fn many_links_that_come_and_go_leave_no_descriptor_mapping_or_thread() {
+    let mut process = Process::start("cycles", &[&rounds(10_000).to_string()]);
+    process.expect("nothing is left");
+}
+
+/// Binds a socket there and is killed.
+fn listener(args: &[&str]) {
+    let _listener = Link::options().listen(args[0]).unwrap();
+    say("listening");
+    loop {
+        thread::park();
+    }
+}
+
+fn left_by_the_dead(address: &str) {
+    let mut process = Process::start("listener", &[address]);
+    process.expect("listening");
+    process.kill();
+    assert!(fs::symlink_metadata(address).unwrap().file_type().is_socket());
+}
+
+#[test]
+fn a_stale_socket_is_taken_over_and_a_live_one_or_another_file_is_left_alone() {
+    let place = Place::new();
+    let address = place.socket();
+    left_by_the_dead(&address);
+    let listener = Link::options().listen(&address).unwrap();
+    assert_eq!(fs::symlink_metadata(&address).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(Link::options().listen(&address), Err(Error::InUse { .. })));
+    drop(listener);
+    assert!(!Path::new(&address).exists());
+
+    fs::write(&address, "mine").unwrap();
+    assert!(matches!(Link::options().listen(&address), Err(Error::NotASocket { .. })));
+    assert_eq!(fs::read(&address).unwrap(), b"mine");
+    fs::remove_file(&address).unwrap();
+
+    // One that is not a link's, and alive.
+    let other = UnixListener::bind(&address).unwrap();
+    assert!(matches!(Link::options().listen(&address), Err(Error::InUse { .. })));
+    drop(other);
+    let _listener = Link::options().listen(&address).unwrap();
+}
+
+#[test]
+fn of_many_that_find_a_stale_socket_one_gets_it() {
+    let place = Place::new();
+    let address = place.socket();
+    for _ in 0..rounds(100) {
+        left_by_the_dead(&address);
+        let start = std::sync::Barrier::new(4);
+        let listening: Vec<_> = thread::scope(|threads| {
+            let all: Vec<_> = (0..4)
+                .map(|_| {
+                    threads.spawn(|| {
+                        start.wait();
+                        Link::options().listen(&address)
+                    })
+                })
+                .collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let found = listening.iter().filter(|listener| listener.is_ok()).count();
+        assert_eq!(found, 1, "{listening:?}");
+        let mut listener = listening.into_iter().find_map(Result::ok).unwrap();
+        let target = address.clone();
+        let connecting = thread::spawn(move || Link::connect(&target).map(drop));
+        let accepted = listener.accept_timeout(Duration::from_secs(3));
+        connecting.join().unwrap().unwrap();
+        drop(accepted.unwrap());
+    }
+}
+
+#[test]
+fn a_socket_that_was_swapped_is_another_peer_and_says_so() {
+    let place = Place::new();
+    let address = place.socket();
+    let mut first = small().listen(&address).unwrap();
+    let (tell, told) = mpsc::channel();
+    let options = small().on_event(move |event| tell.send(event.clone()).unwrap());
+    let target = address.clone();
+    let connecting = thread::spawn(move || options.connect(&target).unwrap());
+    let server = first.accept_timeout(PATIENCE).unwrap();
+    let mut client = connecting.join().unwrap();
+    client.send(&message(0, 1)).unwrap();
+    fs::rename(&address, place.0.join("aside")).unwrap();
+    let mut second = small().listen(&address).unwrap();
+    drop(first);
+    assert!(Path::new(&address).exists(), "the second one's");
+    // Closed by its server, a link is closed; lost, it would come back. What makes it be lost here is another connection of its session.
+    drop(server);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Event::Disconnected(Ending::ByPeer));
+    let target = address.clone();
+    let connecting = thread::spawn(move || small().connect(&target).unwrap());
+    let mut server = second.accept_timeout(PATIENCE).unwrap();
+    server.send(b"from the second").unwrap();
+    assert_eq!(connecting.join().unwrap().recv_timeout(PATIENCE).unwrap(), b"from the second");
+}
+
+/// As another user: connects where it is told, and listens there.
+fn stranger(args: &[&str]) {
+    let [theirs, own] = args else { panic!("two addresses") };
+    rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).unwrap();
+    let refused = Link::options().allow(conduit::link::Allow::Anyone).connect(theirs);
+    say(refused.is_err());
+    let mut listener = Link::options().allow(conduit::link::Allow::Anyone).listen(own).unwrap();
+    say("listening");
+    let _ = listener.accept();
+}
+
+#[test]
+fn another_users_process_is_refused_on_either_side_unless_it_is_allowed() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let [theirs, own] = ["server", "stranger"].map(|name| format!("@conduit-{name}-{}", std::process::id()));
+    let (tell, told) = mpsc::channel();
+    let options = Link::options().on_event(move |event| tell.send(event.clone()).unwrap());
+    let mut listener = options.listen(&theirs).unwrap();
+    let accepting = thread::spawn(move || listener.accept_timeout(Duration::from_millis(500)).map(drop));
+    let mut process = Process::start("stranger", &[&theirs, &own]);
+    let Event::Error(error) = told.recv_timeout(PATIENCE).unwrap() else { panic!("no error") };
+    assert!(error.contains("65534"), "{error}");
+    process.expect("true");
+    assert!(matches!(accepting.join().unwrap(), Err(Error::TimedOut)), "it was refused, and not taken in");
+    process.expect("listening");
+    let error = Link::connect(&own).unwrap_err();
+    assert!(matches!(error, Error::PeerNotAllowed { uid: 65534, .. }), "{error}");
+    Link::options().allow(conduit::link::Allow::Users(vec![65534])).connect(&own).unwrap();
+}
+
+/// Connects with one descriptor for the socket and none for the memory.
+fn without_descriptors(args: &[&str]) {
+    let (tell, told) = mpsc::channel();
+    let options = Link::options().on_event(move |event| tell.send(event.clone()).unwrap());
+    // The reactor's own are there before.
+    drop(Link::options().pair().unwrap());
+    let warm = Link::options().connect(args[0]).unwrap();
+    drop(warm);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: Some(64) }).unwrap();
+    let mut all: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    all.pop();
+    let mut link = options.connect(args[0]).unwrap();
+    let Event::Transport { transport, why } = told.recv_timeout(PATIENCE).unwrap() else { panic!("it was not told") };
+    assert_eq!((transport, link.metrics().transport), (Transport::Socket, Some(Transport::Socket)));
+    assert!(why.unwrap().contains("descriptors"));
+    link.send(b"over the socket").unwrap();
+    say(String::from_utf8_lossy(link.recv().unwrap()));
+}
+
+/// Connects without room for the memory in its address space.
+fn without_memory(args: &[&str]) {
+    let (tell, told) = mpsc::channel();
+    let options = Link::options().size(16 << 20).on_event(move |event| tell.send(event.clone()).unwrap());
+    drop(Link::options().connect(args[0]).unwrap());
+    let status = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
+    let most = pages * rustix::param::page_size() as u64 + (12 << 20);
+    setrlimit(Resource::As, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
+    let mut link = options.connect(args[0]).unwrap();
+    let Event::Transport { transport, why } = told.recv_timeout(PATIENCE).unwrap() else { panic!("it was not told") };
+    assert_eq!((transport, link.metrics().transport), (Transport::Socket, Some(Transport::Socket)));
+    assert!(why.unwrap().contains("mapped"));
+    link.send(b"over the socket").unwrap();
+    say(String::from_utf8_lossy(link.recv().unwrap()));
+}
+
+#[test]
+fn without_descriptors_or_memory_a_link_goes_over_the_socket() {
+    for role in ["without_descriptors", "without_memory"] {
+        let place = Place::new();
+        let address = place.socket();
+        let mut listener = Link::options().size(16 << 20).listen(&address).unwrap();
+        let mut process = Process::start(role, &[&address]);
+        drop(listener.accept_timeout(PATIENCE).unwrap());
+        let mut server = listener.accept_timeout(PATIENCE).unwrap();
+        assert_eq!(server.recv_timeout(PATIENCE).unwrap(), b"over the socket");
+        assert_eq!(server.metrics().transport, Some(Transport::Socket), "{role}");
+        server.send(b"heard").unwrap();
+        process.expect("heard");
+    }
+}
+
+/// Echoes over what it has inherited.
+fn child(_: &[&str]) {
+    let mut link = Link::inherited(Link::options()).unwrap().unwrap();
+    assert!(Link::inherited(Link::options()).is_none(), "taken");
+    while let Ok(bytes) = link.recv() {
+        let bytes = bytes.to_vec();
+        link.send(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_child_has_a_link_to_its_parent_by_inheritance() {
+    let (expected, passed) = Link::options().pair().unwrap();
+    let mut command = Process::command("child", &[]);
+    passed.pass_to(&mut command);
+    let process = Process::spawn("child", command);
+    let mut link = expected.accept().unwrap();
+    assert_eq!(link.metrics().transport, Some(Transport::SharedMemory));
+    for number in 1..1000 {
+        link.send(&message(1, number)).unwrap();
+        assert_eq!(link.recv_timeout(PATIENCE).unwrap(), message(1, number));
+    }
+    process.kill();
+    let error = link.recv_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(error, Error::Closed(Ending::Lost)), "{error}");
+}
+
+#[test]
+fn whoever_says_nothing_keeps_nobody_waiting() {
+    let place = Place::new();
+    let address = place.socket();
+    let options = Link::options().handshake_timeout(Duration::from_secs(3600));
+    let mut listener = options.listen(&address).unwrap();
+    let mut silent: Vec<_> = (0..50).map(|_| std::os::unix::net::UnixStream::connect(&address).unwrap()).collect();
+    // Some say half of something, and some say nonsense.
+    for (number, stream) in silent.iter_mut().enumerate() {
+        let words: &[&[u8]] = &[b"", b"\x50\0\0\0", b"GET / HTTP/1.1\r\n\r\n", &[0xFF; 100]];
+        stream.write_all(words[number % words.len()]).unwrap();
+    }
+    let target = address.clone();
+    let connecting = thread::spawn(move || Link::connect(&target).unwrap());
+    let mut server = listener.accept_timeout(PATIENCE).unwrap();
+    let mut client = connecting.join().unwrap();
+    client.send(b"hello").unwrap();
+    assert_eq!(server.recv_timeout(PATIENCE).unwrap(), b"hello");
+}
