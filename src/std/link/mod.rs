@@ -18,6 +18,9 @@
 mod address;
 mod connection;
 mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod halves;
 mod handshake;
 mod incoming;

@@ -40,6 +40,14 @@ pub(super) enum Refused {
     Ended(Ending),
 }
 
+#[cfg(any(fuzzing, test))]
+impl Refused {
+    /// Whether the connection is to be ended.
+    pub(super) fn ends(self) -> bool {
+        matches!(self, Refused::Ended(_))
+    }
+}
+
 impl<E: Into<Ending>> From<E> for Refused {
     fn from(ending: E) -> Self {
         Refused::Ended(ending.into())
