@@ -108,13 +108,26 @@ fn wrong_arguments_are_told_and_no_letters_are_no_error() {
     let directory = Directory::new(&cli.domain);
     let home = |variable: &str| {
         let mut command = cli.command(&["dlq", "list"]);
-        command.env_remove("XDG_STATE_HOME").env(variable, &directory.0);
+        command.env_remove("XDG_STATE_HOME").env_remove("CONDUIT__DEAD_LETTERS__DIR").env(variable, &directory.0);
         command.output().unwrap()
     };
-    assert_eq!(home("HOME").stdout, b"0 letters\n");
+    let none = home("HOME");
+    assert!(none.status.success() && none.stdout == b"0 letters\n", "{none:?}");
+    assert!(
+        String::from_utf8_lossy(&none.stderr).contains("/conduit/dead-letters: nothing was kept there"),
+        "{none:?}"
+    );
     drop(store(&directory.file("conduit/dead-letters")));
     let listed = home("XDG_STATE_HOME");
     assert!(listed.status.success() && listed.stdout.ends_with(b"\n10 letters\n"), "{listed:?}");
+    // Where the daemon keeps them that has the same environment.
+    let kept = directory.file("conduit/dead-letters");
+    for (dir, letters) in [(kept.to_str().unwrap(), "10 letters"), ("off", "0 letters"), ("", "0 letters")] {
+        let mut command = cli.command(&["dlq", "list"]);
+        command.env("XDG_STATE_HOME", "/nonexistent").env("CONDUIT__DEAD_LETTERS__DIR", dir);
+        let listed = command.output().unwrap();
+        assert!(listed.status.success() && listed.stdout.ends_with(format!("{letters}\n").as_bytes()), "{listed:?}");
+    }
     for wrong in [
         &["dlq"][..],
         &["dlq", "clear"],

@@ -24,7 +24,8 @@ use crate::{Context, completions, units};
 /// Works while a server adds to them: what that has still in memory is not seen, and not cleared.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where they are [default: $XDG_STATE_HOME/conduit/dead-letters, or ~/.local/state/conduit/dead-letters]
+    /// Where they are [default: where CONDUIT__DEAD_LETTERS__DIR has the daemon keep them, else
+    /// $XDG_STATE_HOME/conduit/dead-letters, or ~/.local/state/conduit/dead-letters]
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -145,6 +146,10 @@ impl Filter {
 
 /// Where dead letters are unless somebody says otherwise; `None` where the environment names no home.
 pub fn default_directory() -> Option<PathBuf> {
+    if let Some(daemons) = std::env::var_os("CONDUIT__DEAD_LETTERS__DIR").filter(|dir| !dir.is_empty() && dir != "off")
+    {
+        return Some(daemons.into());
+    }
     let of = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = of("XDG_STATE_HOME").or_else(|| Some(of("HOME")?.join(".local/state")));
     state.map(|state| state.join("conduit/dead-letters"))
@@ -155,6 +160,10 @@ pub fn run(args: &Args, context: &Context) -> Result {
     let directory = directory.ok_or_else(|| Failure::Usage("neither HOME nor --dir says where to look".into()))?;
     // Nobody has made it if nothing has failed so far.
     let is_missing = args.dir.is_none() && !directory.exists();
+    if is_missing {
+        let directory = harmless(&directory.display().to_string());
+        note(format_args!("there is no {directory}: nothing was kept there; --dir names another directory"));
+    }
     let letters = if is_missing { None } else { Some(DeadLetterBox::open(&directory)?) };
     match &args.command {
         Command::List { filter, summary, count } => {
