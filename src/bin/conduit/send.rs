@@ -32,8 +32,14 @@ pub struct Args {
     /// Send what is in a file, as one event
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// The server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9000")]
+    /// The server [default: 127.0.0.1:9000, or 127.0.0.1:9001 with --udp]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9000",
+        default_value_if("udp", "true", "127.0.0.1:9001"),
+        hide_default_value = true
+    )]
     to: String,
     /// Send datagrams, which are not answered
     #[arg(long)]
@@ -468,4 +474,23 @@ fn connect(args: &Args) -> Result<TcpStream> {
         }
     }
     Err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_has_a_port_for_each_way() {
+        for (more, to) in [
+            (&[][..], "127.0.0.1:9000"),
+            (&["--udp"], "127.0.0.1:9001"),
+            (&["--legacy"], "127.0.0.1:9000"),
+            (&["--udp", "--to", "robot:7"], "robot:7"),
+        ] {
+            let command = <Args as clap::Args>::augment_args(clap::Command::new("send"));
+            let matches = command.try_get_matches_from([&["send", "t", "x"], more].concat()).unwrap();
+            assert_eq!(matches.get_one::<String>("to").map(String::as_str), Some(to), "{more:?}");
+        }
+    }
 }
