@@ -149,7 +149,7 @@ impl Checks<'_> {
         }
         if numa.enabled && !machine.nodes.contains(&numa.node) {
             let nodes = listed(&machine.nodes);
-            self.wrong("numa.node", format!("there is no node {}; there are {nodes}", numa.node));
+            self.wrong("numa.node", format!("there is no node {}; the nodes are {nodes}", numa.node));
         }
         let retries = &workers.retries;
         if retries.backoff > retries.max_backoff {

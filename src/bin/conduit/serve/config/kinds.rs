@@ -57,7 +57,7 @@ impl<K: Kind> Kind for Optional<K> {
 
     fn read(&self, value: &Value) -> Option<Self::Of> {
         match value {
-            Value::Nothing | Value::Truth(false) => Some(None),
+            Value::Truth(false) => Some(None),
             Value::Text(text) if text == "off" => Some(None),
             value => self.0.read(value).map(Some),
         }

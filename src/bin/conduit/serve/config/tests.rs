@@ -134,6 +134,10 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
         ),
         ("domain: a/b", "c.yaml:1:9: domain: expected up to 32 of A-Z, a-z, 0-9, _ and -, found \"a/b\""),
         ("workers: 4", "c.yaml:1:10: workers: expected count, cpu_affinity, poll, retries below it, found `4`"),
+        (
+            "metrics:\n  port:",
+            "c.yaml:2:7: metrics.port: expected a whole number from 0 to 65535, or off, found nothing",
+        ),
         ("numa:\n- node: 1", "c.yaml:2:3: numa: expected enabled, node below it, found a list"),
         // Values that do not go together.
         (
@@ -181,7 +185,7 @@ fn whatever_is_wrong_is_told_with_its_place_what_was_expected_and_what_was_meant
             "workers: {count: 1, cpu_affinity: [0, 1]}",
             "c.yaml:1:35: workers.cpu_affinity: workers.cpu_affinity has 2 CPUs for a workers.count of 1 (workers.count: c.yaml:1:18)",
         ),
-        ("numa: {enabled: true, node: 1}", "c.yaml:1:29: numa.node: there is no node 1; there are 0"),
+        ("numa: {enabled: true, node: 1}", "c.yaml:1:29: numa.node: there is no node 1; the nodes are 0"),
         (
             "workers: {retries: {backoff: 2s}}",
             "c.yaml:1:30: workers.retries.backoff: backoff is more than max_backoff (workers.retries.max_backoff: by default)",
