@@ -49,7 +49,7 @@ fn what_comes_in_is_on_its_topic_and_in_the_metrics() {
     assert!(get(daemon.metrics, "/elsewhere").starts_with("HTTP/1.1 404"));
     daemon.running.signal(libc::SIGTERM);
     let ended = daemon.running.end().code(0);
-    assert!(ended.err.contains("4 events: 3 accepted") && ended.err.contains("1 duplicates"), "{ended:?}");
+    assert!(ended.err.contains("4 events: 3 accepted") && ended.err.contains("1 duplicate"), "{ended:?}");
 }
 
 #[test]

@@ -11,11 +11,11 @@ use conduit::net::Server;
 
 use super::config::{Config, Loaded, Secret};
 use super::notify::Supervisor;
-use crate::Context;
 use crate::events::Events;
 use crate::keys::Signals;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Out, harmless, note, print_json};
+use crate::{Context, units};
 
 /// How much longer than the engine's stores the end may take before the process is ended as it is.
 const GRACE: Duration = Duration::from_secs(5);
@@ -191,13 +191,13 @@ fn announce(server: &Server, config: &Config, context: &Context) -> Result<()> {
     if !missing.is_empty() {
         note(format_args!("workers.cpu_affinity: this process has no CPU {missing:?}: those workers run anywhere"));
     }
-    for (what, dir) in [
-        ("events are not kept (durable.dir)", &config.durable.dir),
-        ("dead letters are dropped (dead_letters.dir)", &config.dead_letters.dir),
+    for (kept, not, dir) in [
+        ("durable events are kept", "no event is kept on disk (durable.dir)", &config.durable.dir),
+        ("dead letters are kept", "dead letters are dropped (dead_letters.dir)", &config.dead_letters.dir),
     ] {
         match dir.as_deref().map(Path::display) {
-            None => tracing::info!("{what}"),
-            Some(dir) => tracing::info!(%dir, "kept"),
+            None => tracing::info!("{not}"),
+            Some(dir) => tracing::info!(%dir, "{kept}"),
         }
     }
     Ok(())
@@ -233,9 +233,13 @@ fn farewell(stats: &Stats) -> Result {
     note(format_args!(
         "{}",
         harmless(&format!(
-            "{received} events: {accepted} accepted, {} throttled, {dropped} dropped, {dead} dead letters, {} duplicates",
-            sum(&stats.throttled),
-            stats.duplicates
+            "{}: {} accepted, {} throttled, {} dropped, {}, {}",
+            units::several(received, "event", "events"),
+            units::count(accepted),
+            units::count(sum(&stats.throttled)),
+            units::count(dropped),
+            units::several(dead, "dead letter", "dead letters"),
+            units::several(stats.duplicates, "duplicate", "duplicates"),
         ))
     ));
     if stats.log_lost > 0 {
