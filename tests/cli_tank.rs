@@ -93,8 +93,12 @@ fn what_is_recorded_is_told_checked_printed_and_played() {
     std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     assert_eq!((&recovered["messages"], &recovered["was_complete"]), (&json!(100), &json!(false)));
     assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len() - 40, "what is copied stays as it is");
+    let several = cli.run(&["tank", "check", "/dev/null", file, copy]).code(1);
+    assert!(several.err.contains("no MCAP file") && several.err.contains("2 of 3 files are not sound"), "{several:?}");
+    assert!(several.lines().starts_with(&["/dev/null", file]) && several.lines().contains(&copy), "{several:?}");
     cli.run(&["tank", "check", copy]).code(0);
     cli.run(&["tank", "recover", file]).code(0);
+    assert_eq!(cli.run(&["tank", "check", file, copy]).code(0).lines().len(), 4);
     cli.run(&["tank", "check", file]).code(0);
     assert!(cli.run(&["tank", "recover", file]).code(0).out.contains("is complete, and stays as it is"));
 }
@@ -119,9 +123,9 @@ fn loss_is_an_exit_code_and_wrong_arguments_are_another() {
     cli.run(&["tank", "info", file]).code(3);
     cli.run(&["tank", "check", file]).code(3);
     assert!(cli.run(&["record", "t", "-o", file]).code(1).err.contains("no recording is overwritten"));
+    assert!(cli.run(&["record"]).code(2).err.contains("--all"));
     for wrong in [
-        &["record"][..],
-        &["record", "--all", "t"],
+        &["record", "--all", "t"][..],
         &["record", "t", "--compression", "zip"],
         &["record", "t", "--sync", "often"],
         &["record", "t", "--meta", "x"],

@@ -27,7 +27,7 @@ use progress::Line;
 #[derive(clap::Args)]
 pub struct Args {
     /// Topics, or patterns; those that appear later, too
-    #[arg(value_name = "TOPIC", required_unless_present = "all", add = completions::topics())]
+    #[arg(value_name = "TOPIC", add = completions::topics())]
     topics: Vec<String>,
     /// All topics
     #[arg(short, long, conflicts_with = "topics")]
@@ -138,6 +138,9 @@ impl Args {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result {
+    if args.topics.is_empty() && !args.all {
+        return Err(Failure::Usage("say what to record: topics, patterns, or --all".into()));
+    }
     let signals = Signals::new(&[libc::SIGUSR1, libc::SIGUSR2])?;
     let mut events = Events::with_grace(GRACE)?.without_output();
     let path = args.path();

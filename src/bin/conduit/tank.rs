@@ -34,8 +34,9 @@ enum Command {
     },
     /// Compare everything that a recording says twice: checksums, indexes, statistics, counts
     Check {
-        /// The recording
-        file: PathBuf,
+        /// The recordings
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Give a recording an end whose recorder was killed: in place, unless told otherwise
     Recover {
@@ -70,7 +71,10 @@ enum Command {
 pub fn run(args: &Args, context: &Context) -> Result {
     match &args.command {
         Command::Info { file } => info(file, context),
-        Command::Check { file } => tell_check(&check(file)?, file, context),
+        Command::Check { files } => match &files[..] {
+            [file] => tell_check(&check(file)?, file, context),
+            several => check_several(several, context),
+        },
         Command::Recover { file, output } => {
             if let Some(copy) = output {
                 copy_new(file, copy)?;
@@ -246,6 +250,32 @@ fn info(file: &Path, context: &Context) -> Result {
         out.flush()?;
     }
     if !recording.is_complete() || lost > 0 { Ok(Outcome::Degraded) } else { Ok(Outcome::Done) }
+}
+
+/// Checks each, whatever is wrong with those before it.
+fn check_several(files: &[PathBuf], context: &Context) -> Result {
+    let (mut outcome, mut wrong) = (Outcome::Done, 0);
+    for file in files {
+        if !context.json {
+            let mut out = Out::new();
+            out.line(format_args!("{}", harmless(&file.display().to_string())))?;
+            out.flush()?;
+        }
+        match check(file).map_err(Failure::from).and_then(|checked| tell_check(&checked, file, context)) {
+            Ok(Outcome::Done) => {}
+            Ok(other) => outcome = other,
+            Err(Failure::Failed(reason)) => {
+                note(format_args!("{reason}"));
+                wrong += 1;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if wrong > 0 {
+        let all = units::count(files.len() as u64);
+        return Err(Failure::Failed(format!("{} of {all} files are not sound", units::count(wrong))));
+    }
+    Ok(outcome)
 }
 
 fn tell_check(checked: &Checked, file: &Path, context: &Context) -> Result {
