@@ -96,7 +96,8 @@ pub fn run(args: &Args, context: &Context) -> Result {
         if context.json {
             out.json(&frame.json())?;
         } else if in_place {
-            let lines = frame.fitting(out.style, keys.is_some());
+            let is_last = limit.is_some_and(|limit| shown + 1 >= limit);
+            let lines = frame.fitting(out.style, keys.is_some() && !is_last);
             out.draw(lines)?;
         } else {
             if shown > 0 {

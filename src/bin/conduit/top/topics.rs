@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use conduit::Error;
-use conduit::topic::{Start, TopicInfo, WriterState, inspect};
+use conduit::topic::{Start, TopicInfo, inspect};
 
 use crate::follow::Follow;
 use crate::hz::{Sample, observe_in_thread};
@@ -70,7 +70,6 @@ pub struct TopicRow {
 pub struct TopicState {
     pub published: u64,
     pub publisher: &'static str,
-    pub has_publisher: bool,
     pub subscribers: usize,
     /// Of the subscriber that is the farthest behind.
     pub lag: u64,
@@ -83,7 +82,6 @@ impl TopicState {
         TopicState {
             published: info.published,
             publisher: describe::state(info.writer),
-            has_publisher: info.writer == WriterState::Alive,
             subscribers: info.subscribers.len(),
             lag: info.subscribers.iter().map(|subscriber| subscriber.lag).max().unwrap_or(0),
             lost: info.subscribers.iter().fold(0, |sum, subscriber| sum.saturating_add(subscriber.lost)),

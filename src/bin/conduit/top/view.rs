@@ -130,7 +130,7 @@ fn topic_cells(row: &TopicRow) -> Vec<String> {
             state.subscribers.to_string(),
             units::short(state.lag),
             units::short(state.lost),
-            if state.has_publisher { String::new() } else { state.publisher.into() },
+            state.publisher.into(),
         ]),
         Err(error) => cells.push(harmless(error)),
     }
@@ -197,8 +197,7 @@ mod tests {
     use crate::output::Out;
 
     fn row(topic: &str, rate: f64) -> TopicRow {
-        let state =
-            TopicState { published: 7, publisher: "alive", has_publisher: true, subscribers: 2, lag: 12_345, lost: 0 };
+        let state = TopicState { published: 7, publisher: "alive", subscribers: 2, lag: 12_345, lost: 0 };
         TopicRow { topic: topic.into(), rates: Some((rate, 10.0 * rate)), missed: 0, state: Ok(state) }
     }
 
