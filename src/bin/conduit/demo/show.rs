@@ -307,6 +307,7 @@ impl Summary {
             (
                 "Try next",
                 lines(&[
+                    ("install", "cargo install --locked --path . --features full"),
                     ("terminal 1", "conduit echo greetings"),
                     ("terminal 2", "conduit pub greetings 'hello, world'"),
                     ("typed", "conduit pub imu -t imu --rate 100 '{\"angular_velocity\": {\"z\": 1}}'"),
