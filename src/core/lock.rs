@@ -19,6 +19,8 @@ use super::atomic::Ordering;
 use super::atomic::rmw::AtomicBool;
 use super::cells::const_fn;
 
+#[cfg(any(loom, feature = "std"))]
+mod bias;
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 mod semaphore;
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
@@ -26,6 +28,8 @@ mod spin;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+#[cfg(any(loom, feature = "std"))]
+pub(crate) use self::bias::Bias;
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
 pub use self::{
     semaphore::{Permit, Semaphore},

@@ -4,8 +4,10 @@
 
 pub mod bare;
 pub mod brokers;
+pub mod bytes;
 pub mod conduit;
 pub mod iceoryx2;
+pub mod link;
 pub mod ringfire;
 pub mod signals;
 pub mod socket;

@@ -1,4 +1,5 @@
-//! Unix sockets that keep messages apart (`SOCK_SEQPACKET`), one pair for each subscriber.
+//! What the kernel has between two processes: Unix sockets that keep messages apart (`SOCK_SEQPACKET`), one pair for each
+//! subscriber; Unix sockets that don't (`SOCK_STREAM`), and pipes, for one.
 
 use super::{Peer, Publisher, Setup, Subscriber};
 use crate::message::Message;
@@ -12,6 +13,72 @@ pub struct Sending(Vec<OwnedFd>);
 
 pub struct Receiving(OwnedFd);
 
+pub struct Stream;
+pub struct Pipe;
+
+/// Either end of a stream of bytes.
+pub struct End(OwnedFd);
+
+macro_rules! stream_of_bytes {
+    ($name:ident, $make:expr) => {
+        impl<const N: usize> Peer<N> for $name {
+            type Shared = [OwnedFd; 2];
+            type Publisher = End;
+            type Subscriber = End;
+
+            const POLLS: bool = false;
+
+            fn prepare(_: &Setup) -> [OwnedFd; 2] {
+                $make
+            }
+
+            fn publisher(shared: &[OwnedFd; 2], _: &Setup) -> End {
+                End(own(&shared[1]))
+            }
+
+            fn subscriber(shared: &[OwnedFd; 2], _: &Setup, _: usize) -> End {
+                End(own(&shared[0]))
+            }
+        }
+    };
+}
+stream_of_bytes!(Stream, pair(libc::SOCK_STREAM));
+stream_of_bytes!(Pipe, pipe());
+
+impl<const N: usize> Publisher<N> for End {
+    #[inline(always)]
+    fn send(&mut self, message: &Message<N>) {
+        let bytes = message.bytes();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let rest = &bytes[sent..];
+            // SAFETY: a valid buffer of that length.
+            let more = unsafe { libc::write(self.0.as_raw_fd(), rest.as_ptr().cast(), rest.len()) };
+            assert!(more > 0, "write");
+            sent += more as usize;
+        }
+    }
+}
+
+impl<const N: usize> Subscriber<N> for End {
+    fn receive(&mut self, _: &mut Message<N>) -> bool {
+        unreachable!("it sleeps")
+    }
+
+    #[inline(always)]
+    fn wait(&mut self, into: &mut Message<N>) {
+        let bytes = into.bytes_mut();
+        let mut got = 0;
+        while got < bytes.len() {
+            let rest = &mut bytes[got..];
+            // SAFETY: a valid buffer of that length.
+            let more = unsafe { libc::read(self.0.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len()) };
+            assert!(more > 0, "read");
+            got += more as usize;
+        }
+    }
+}
+
 impl<const N: usize> Peer<N> for Socket {
     type Shared = Pairs;
     type Publisher = Sending;
@@ -20,7 +87,7 @@ impl<const N: usize> Peer<N> for Socket {
     const POLLS: bool = false;
 
     fn prepare(setup: &Setup) -> Pairs {
-        Pairs((0..setup.subscribers).map(|_| pair()).collect())
+        Pairs((0..setup.subscribers).map(|_| pair(libc::SOCK_SEQPACKET)).collect())
     }
 
     fn publisher(shared: &Pairs, _: &Setup) -> Sending {
@@ -32,12 +99,22 @@ impl<const N: usize> Peer<N> for Socket {
     }
 }
 
-fn pair() -> [OwnedFd; 2] {
+fn pair(kind: i32) -> [OwnedFd; 2] {
     let mut ends = [0; 2];
     // SAFETY: `ends` is room for two descriptors, which are new and ours.
     unsafe {
-        let made = libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, ends.as_mut_ptr());
+        let made = libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr());
         assert!(made == 0, "socketpair: {}", std::io::Error::last_os_error());
+        ends.map(|fd| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+fn pipe() -> [OwnedFd; 2] {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` is room for two descriptors, which are new and ours.
+    unsafe {
+        let made = libc::pipe(ends.as_mut_ptr());
+        assert!(made == 0, "pipe: {}", std::io::Error::last_os_error());
         ends.map(|fd| OwnedFd::from_raw_fd(fd))
     }
 }

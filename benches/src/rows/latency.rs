@@ -79,7 +79,7 @@ pub fn next<const N: usize, P: Peer<N>>(from: &mut P::Subscriber, into: &mut Mes
     }
 }
 
-fn written<const N: usize, P: Peer<N>>(context: &Context) -> Outcome {
+pub fn written<const N: usize, P: Peer<N>>(context: &Context) -> Outcome {
     ping_pong::<N, P>(
         context,
         #[inline(always)]

@@ -6,6 +6,7 @@ pub mod ingest;
 pub mod kernel;
 pub mod latency;
 pub mod limits;
+pub mod links;
 pub mod opening;
 pub mod publish;
 pub mod recording;
@@ -144,6 +145,7 @@ pub fn all() -> Vec<Row> {
         wake::rows(),
         opening::rows(),
         recording::rows(),
+        links::rows(),
         ingest::rows(),
         command::rows(),
     ]

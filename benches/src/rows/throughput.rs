@@ -100,7 +100,7 @@ pub fn depth(bytes: usize) -> usize {
     }
 }
 
-fn single<const N: usize, P: Peer<N>>(context: &Context) -> Outcome {
+pub fn single<const N: usize, P: Peer<N>>(context: &Context) -> Outcome {
     stream::<N, P>(context, 1, send_singly::<N, P>, receive_singly::<N, P>)
 }
 

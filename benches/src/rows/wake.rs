@@ -61,7 +61,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-fn woken<const SLEEPERS: usize, P: Peer<8>>(context: &Context) -> Outcome {
+pub fn woken<const SLEEPERS: usize, P: Peer<8>>(context: &Context) -> Outcome {
     let stage = context.stage;
     let mut setup = context.topic(DEPTH);
     setup.sleepers = true;

@@ -141,10 +141,6 @@ impl Connection {
         }
     }
 
-    pub(super) fn is_ours(&self) -> bool {
-        self.socket.is_ours()
-    }
-
     /// Whether nothing more is to be sent.
     #[inline(always)]
     pub(super) fn has_ended(&self) -> bool {
@@ -161,11 +157,6 @@ impl Connection {
             Some(region) => region.bells(region.side()),
             None => [&self.bells[0], &self.bells[1]],
         }
-    }
-
-    /// By what the other end waits, if it is reached through memory.
-    pub(super) fn peers_bells(&self) -> Option<[&Bell; 2]> {
-        self.region.as_ref().map(|region| region.bells(region.side().other()))
     }
 
     /// Whether whoever waits on this end has to run a barrier.
@@ -308,11 +299,6 @@ impl Connection {
     /// Sends what waits, as far as the socket takes it.
     pub(super) fn flush(&self) {
         self.flush_locked(&mut self.writer());
-    }
-
-    /// How many bytes wait to be sent.
-    pub(super) fn unsent(&self) -> usize {
-        self.writer().queue.len()
     }
 
     /// A socket that fails is shut down: whoever reads it finds its end, and what was sent is kept until it is acknowledged.

@@ -69,6 +69,12 @@ pub enum Error {
         /// The longest.
         max: usize,
     },
+    /// The message is longer than the room for it, and stays to be received.
+    #[error("the next message has {len} bytes, more than there is room for")]
+    TooShort {
+        /// Its length in bytes.
+        len: usize,
+    },
     /// There is no room now, or no message.
     #[error("the link has no room, or no message, at this moment")]
     WouldBlock,

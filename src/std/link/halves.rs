@@ -11,10 +11,11 @@ use rustix::io::FdFlags;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::address::Address;
+use super::incoming::{Buffer, Missed};
 use super::listener::Expected;
 use super::metrics::Metrics;
 use super::options::Options;
-use super::shared::{self, For, Shared};
+use super::shared::{self, For, Look, Shared};
 use super::{Ending, Error, Transport, handshake};
 use crate::std::futex::{Deadline, Spin};
 
@@ -69,6 +70,7 @@ pub struct Receiver {
 
 impl Clone for Sender {
     fn clone(&self) -> Self {
+        self.handle.share_sending();
         Sender { handle: self.handle.clone(), spin: Spin::new() }
     }
 }
@@ -283,14 +285,16 @@ impl Sender {
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<u64, Error> {
         self.handle.check_fork()?;
-        let outcome = self.handle.outgoing().send(message);
+        // SAFETY: the one sender, or one of several.
+        let outcome = unsafe { self.handle.sending() }.send(message);
         outcome.map_err(|refused| self.handle.refuse(refused, message.len()))
     }
 
     #[cold]
     fn send_until(&mut self, message: &[u8], deadline: Option<Deadline>) -> Result<u64, Error> {
-        let attempt = |shared: &Arc<Shared>| {
-            let outcome = shared.outgoing().send(message);
+        let attempt = |shared: &Arc<Shared>, _| {
+            // SAFETY: as in `try_send`: this is its handle.
+            let outcome = unsafe { shared.sending() }.send(message);
             match outcome.map_err(|refused| shared.refuse(refused, message.len())) {
                 Ok(sequence) => Ok(Some(sequence)),
                 Err(Error::WouldBlock) => Ok(None),
@@ -307,15 +311,17 @@ impl Sender {
     /// [`Error::TimedOut`], [`Error::Closed`], [`Error::Forked`].
     pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
         self.handle.check_fork()?;
-        let attempt = |shared: &Arc<Shared>| {
-            let mut outgoing = shared.outgoing();
+        let attempt = |shared: &Arc<Shared>, _| {
+            let ending = shared.ending();
+            // SAFETY: as in `try_send`: this is its handle.
+            let mut outgoing = unsafe { shared.sending() };
             let outcome = outgoing.look();
             let is_done = outgoing.pending() == 0;
             drop(outgoing);
             match (outcome, is_done) {
                 (Err(fault), _) => Err(shared.refuse(fault.into(), 0)),
                 (Ok(()), true) => Ok(Some(())),
-                (Ok(()), false) => shared.ending().map_or(Ok(None), |ending| Err(ending.into())),
+                (Ok(()), false) => ending.map_or(Ok(None), |ending| Err(ending.into())),
             }
         };
         self.handle.wait(For::Room, Some(Deadline::after(timeout)), &mut self.spin, attempt)
@@ -362,20 +368,49 @@ impl Receiver {
     #[inline]
     pub fn try_recv(&mut self) -> Result<&[u8], Error> {
         self.handle.check_fork()?;
-        match attempt(&self.handle, &mut self.buffer)? {
+        match attempt(&self.handle, &mut self.buffer, Look::First)? {
             Some(len) => Ok(&self.buffer[..len]),
             None => Err(Error::WouldBlock),
         }
     }
 
+    /// Copies the next message to the beginning of `into`, and returns its length; waits for it. What does not fit stays to be
+    /// received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooShort`], and as [`recv`](Receiver::recv).
+    #[inline]
+    pub fn recv_into(&mut self, into: &mut [u8]) -> Result<usize, Error> {
+        self.handle.check_fork()?;
+        let mut into = into;
+        match attempt(&self.handle, &mut into, Look::First)? {
+            Some(len) => Ok(len),
+            None => {
+                self.handle.wait(For::Messages, None, &mut self.spin, |shared, look| attempt(shared, &mut into, look))
+            }
+        }
+    }
+
+    /// As [`recv_into`](Receiver::recv_into), if there is a message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if there is none, and as [`recv_into`](Receiver::recv_into).
+    #[inline]
+    pub fn try_recv_into(&mut self, mut into: &mut [u8]) -> Result<usize, Error> {
+        self.handle.check_fork()?;
+        attempt(&self.handle, &mut into, Look::First)?.ok_or(Error::WouldBlock)
+    }
+
     #[inline]
     fn recv_until(&mut self, deadline: Option<Deadline>) -> Result<usize, Error> {
         self.handle.check_fork()?;
-        if let Some(len) = attempt(&self.handle, &mut self.buffer)? {
+        if let Some(len) = attempt(&self.handle, &mut self.buffer, Look::First)? {
             return Ok(len);
         }
         let buffer = &mut self.buffer;
-        self.handle.wait(For::Messages, deadline, &mut self.spin, |shared| attempt(shared, buffer))
+        self.handle.wait(For::Messages, deadline, &mut self.spin, |shared, look| attempt(shared, buffer, look))
     }
 
     /// Acknowledges all that was received, which with [`Policy::Deferred`](crate::ack::Policy::Deferred) nothing else does.
@@ -385,7 +420,8 @@ impl Receiver {
     /// [`Error::Closed`]: nobody is there to be told any more.
     pub fn ack(&mut self) -> Result<(), Error> {
         self.handle.check_fork()?;
-        self.handle.incoming().acknowledge();
+        // SAFETY: this is the receiver.
+        unsafe { self.handle.receiving() }.acknowledge();
         self.handle.ending().map_or(Ok(()), |ending| Err(ending.into()))
     }
 
@@ -395,31 +431,42 @@ impl Receiver {
     }
 }
 
-/// Takes the next message.
+/// Takes the next message, for the receiver, whose handle it is.
 #[inline]
-fn attempt(shared: &Arc<Shared>, buffer: &mut Vec<u8>) -> Result<Option<usize>, Error> {
-    let mut incoming = shared.incoming();
-    match incoming.next(buffer) {
-        Ok(Some(len)) => {
-            shared.time_acknowledgements(&mut incoming);
-            Ok(Some(len))
-        }
-        outcome => {
-            drop(incoming);
-            nothing(shared, buffer, outcome.err())
-        }
+fn attempt<B: Buffer + ?Sized>(shared: &Arc<Shared>, buffer: &mut B, look: Look) -> Result<Option<usize>, Error> {
+    // SAFETY: called by methods of the receiver alone, which borrow it mutably.
+    let mut incoming = unsafe { shared.receiving() };
+    let outcome = incoming.next(buffer);
+    if let Ok(Some(len)) = outcome {
+        shared.time_acknowledgements(&mut incoming);
+        return Ok(Some(len));
     }
+    if look == Look::BeforeSleep {
+        incoming.acknowledge_before_sleep();
+    }
+    drop(incoming);
+    nothing(shared, buffer, outcome.err())
 }
 
 /// There is no message: is there one still to come?
-#[cold]
-fn nothing(shared: &Arc<Shared>, buffer: &mut Vec<u8>, found: Option<Ending>) -> Result<Option<usize>, Error> {
-    if let (Some(ending), Some(connection)) = (found, shared.connection()) {
-        shared.lost(&connection, ending);
+fn nothing<B: Buffer + ?Sized>(
+    shared: &Arc<Shared>,
+    buffer: &mut B,
+    found: Option<Missed>,
+) -> Result<Option<usize>, Error> {
+    match found {
+        Some(Missed::Ended(ending)) => {
+            if let Some(connection) = shared.connection() {
+                shared.lost(&connection, ending);
+            }
+        }
+        Some(Missed::TooShort { len }) => return Err(Error::TooShort { len }),
+        None => {}
     }
     let Some(ending) = shared.ending() else { return Ok(None) };
     // What came before it was closed may have come since the look.
-    match shared.incoming().next(buffer) {
+    // SAFETY: as in `attempt`.
+    match unsafe { shared.receiving() }.next(buffer) {
         Ok(Some(len)) => Ok(Some(len)),
         _ => Err(ending.into()),
     }

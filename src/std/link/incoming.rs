@@ -4,13 +4,69 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Ending;
-use super::connection::Connection;
+use super::connection::{Connection, Parcel};
 use super::region::Ring;
 use super::wire::{Fault, Hello, Identity, MARKED, SWITCH};
 use crate::core::ack::{Batch, Policy, Range, Status};
 use crate::core::atomic::Ordering;
 use crate::core::records::{Consumer, ReadError};
 use crate::std::futex;
+
+/// Why there is no message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Missed {
+    /// The connection is to be ended. What came over it before was handed out.
+    Ended(Ending),
+    /// The next message has so many bytes, more than there is room for.
+    TooShort { len: usize },
+}
+
+impl<E: Into<Ending>> From<E> for Missed {
+    fn from(ending: E) -> Self {
+        Missed::Ended(ending.into())
+    }
+}
+
+/// Where a message is copied to.
+pub(super) trait Buffer {
+    /// What there is room in.
+    fn room(&mut self) -> &mut [u8];
+    /// Makes room for so many bytes, if that can be.
+    fn grow(&mut self, len: usize) -> bool;
+}
+
+impl Buffer for Vec<u8> {
+    #[inline(always)]
+    fn room(&mut self) -> &mut [u8] {
+        self
+    }
+
+    fn grow(&mut self, len: usize) -> bool {
+        self.resize(len.next_power_of_two().max(1024), 0);
+        true
+    }
+}
+
+impl Buffer for &mut [u8] {
+    #[inline(always)]
+    fn room(&mut self) -> &mut [u8] {
+        self
+    }
+
+    fn grow(&mut self, _: usize) -> bool {
+        false
+    }
+}
+
+/// Copies `bytes` to the beginning of `buffer`.
+fn put<B: Buffer + ?Sized>(bytes: &[u8], buffer: &mut B) -> Result<(), Missed> {
+    let len = bytes.len();
+    if buffer.room().len() < len && !buffer.grow(len) {
+        return Err(Missed::TooShort { len });
+    }
+    buffer.room()[..len].copy_from_slice(bytes);
+    Ok(())
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -19,6 +75,8 @@ pub(super) struct Incoming {
     ring: Option<Consumer<Ring>>,
     /// Whether the next message comes through the ring, or has a mark there.
     in_ring: bool,
+    /// The next message, if it came over the socket and there was no room for it yet.
+    parcel: Option<Parcel>,
     /// Received over connections that have ended, and not handed out, with their sequences; 0: there is nobody left to acknowledge
     /// it to.
     early: VecDeque<(u64, Vec<u8>)>,
@@ -46,6 +104,7 @@ impl Incoming {
             connection: None,
             ring: None,
             in_ring: false,
+            parcel: None,
             early: VecDeque::new(),
             peer: Identity::default(),
             received: 0,
@@ -59,15 +118,15 @@ impl Incoming {
         }
     }
 
-    /// Copies the next message into `buffer`, which grows to what is needed, and returns its length; `None` if none is there.
+    /// Copies the next message into `buffer` and returns its length; `None` if none is there.
     ///
     /// # Errors
     ///
-    /// How the connection is to be ended. What came over it before was handed out.
+    /// [`Missed`].
     #[inline]
-    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
+    pub(super) fn next<B: Buffer + ?Sized>(&mut self, buffer: &mut B) -> Result<Option<usize>, Missed> {
         if !self.early.is_empty() {
-            return Ok(self.next_early(buffer));
+            return self.next_early(buffer);
         }
         let Some(len) = self.take(buffer)? else { return Ok(None) };
         self.received += 1;
@@ -76,26 +135,28 @@ impl Incoming {
     }
 
     #[cold]
-    fn next_early(&mut self, buffer: &mut Vec<u8>) -> Option<usize> {
-        let (sequence, message) = self.early.pop_front()?;
-        let len = message.len();
-        put(message, buffer);
+    fn next_early<B: Buffer + ?Sized>(&mut self, buffer: &mut B) -> Result<Option<usize>, Missed> {
+        let Some((sequence, message)) = self.early.front() else { return Ok(None) };
+        let (sequence, len) = (*sequence, message.len());
+        put(message, buffer)?;
+        self.early.pop_front();
         if sequence > 0 {
             self.count(sequence, len);
         }
-        Some(len)
+        Ok(Some(len))
     }
 
     /// Takes the next message that the connection has.
     #[inline]
-    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
+    fn take<B: Buffer + ?Sized>(&mut self, buffer: &mut B) -> Result<Option<usize>, Missed> {
         let Some(ring) = self.ring.as_mut().filter(|_| self.in_ring) else { return self.take_parcel(buffer) };
         loop {
-            match ring.take(buffer) {
+            match ring.take(buffer.room()) {
                 Ok(len) => return Ok(Some(len)),
                 Err(ReadError::Empty) => return Ok(None),
                 // No longer than half of the ring.
-                Err(ReadError::TooLong { len }) => buffer.resize(len.next_power_of_two().max(1024), 0),
+                Err(ReadError::TooLong { len }) if buffer.grow(len) => {}
+                Err(ReadError::TooLong { len }) => return Err(Missed::TooShort { len }),
                 Err(ReadError::Mark) => return self.take_parcel(buffer),
                 Err(ReadError::Corrupt) => return Err(Fault::Memory.into()),
             }
@@ -104,32 +165,31 @@ impl Incoming {
 
     /// Takes the next message that came over the socket.
     #[cold]
-    fn take_parcel(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Ending> {
+    fn take_parcel<B: Buffer + ?Sized>(&mut self, buffer: &mut B) -> Result<Option<usize>, Missed> {
         let Some(connection) = &self.connection else { return Ok(None) };
-        let parcel = match connection.next_parcel() {
-            Some(parcel) => parcel,
-            None => {
-                connection.pump(false)?;
-                match connection.next_parcel() {
-                    Some(parcel) => parcel,
-                    None => return Ok(None),
-                }
-            }
-        };
+        if self.parcel.is_none() {
+            self.parcel = connection.next_parcel();
+        }
+        if self.parcel.is_none() {
+            connection.pump(false)?;
+            self.parcel = connection.next_parcel();
+        }
+        let Some(parcel) = &self.parcel else { return Ok(None) };
         if (parcel.flags & MARKED != 0) != self.in_ring {
             return Err(Fault::Turn.into());
         }
+        put(&parcel.bytes, buffer)?;
+        let (len, flags) = (parcel.bytes.len(), parcel.flags);
+        self.parcel = None;
         if let Some(ring) = self.ring.as_mut().filter(|_| self.in_ring) {
             ring.pass_by().map_err(|_| Fault::Memory)?;
         }
-        if parcel.flags & SWITCH != 0 {
+        if flags & SWITCH != 0 {
             self.in_ring = !self.in_ring;
             if self.in_ring && self.ring.is_none() {
                 return Err(Fault::Turn.into());
             }
         }
-        let len = parcel.bytes.len();
-        put(parcel.bytes, buffer);
         Ok(Some(len))
     }
 
@@ -221,7 +281,7 @@ impl Incoming {
             // How it ended is known.
             while connection.pump(true) == Ok(true) {}
         }
-        let mut buffer = Vec::new();
+        let mut buffer: Vec<u8> = Vec::new();
         loop {
             match self.take(&mut buffer) {
                 Ok(Some(len)) => {
@@ -229,7 +289,7 @@ impl Incoming {
                     self.early.push_back((self.received, buffer[..len].to_vec()));
                 }
                 Ok(None) => return Ok(()),
-                Err(Ending::Fault(fault)) => return Err(fault.into()),
+                Err(Missed::Ended(fault @ Ending::Fault(_))) => return Err(fault),
                 Err(_) => return Ok(()),
             }
         }
@@ -251,13 +311,5 @@ impl Incoming {
         if self.acknowledged > 0 {
             self.announce();
         }
-    }
-}
-
-/// Has `bytes` at the beginning of `buffer`.
-fn put(bytes: Vec<u8>, buffer: &mut Vec<u8>) {
-    match buffer.get_mut(..bytes.len()) {
-        Some(beginning) => beginning.copy_from_slice(&bytes),
-        None => *buffer = bytes,
     }
 }

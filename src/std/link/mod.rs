@@ -16,6 +16,7 @@
 //!   waits for a while.
 
 mod address;
+mod biased;
 mod connection;
 mod error;
 #[cfg(any(fuzzing, test))]

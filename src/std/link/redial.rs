@@ -25,7 +25,7 @@ fn run(weak: &Weak<Shared>) {
         }
         let wait = Deadline::after(reconnect.wait(attempts, chance()));
         // Until then, or until the link is closed.
-        let until_closed = |shared: &Arc<Shared>| Ok(shared.ending().map(drop));
+        let until_closed = |shared: &Arc<Shared>, _| Ok(shared.ending().map(drop));
         match shared.wait(For::Room, Some(wait), &mut Spin::new(), until_closed) {
             Err(Error::TimedOut) => {}
             _ => return,

@@ -5,6 +5,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::address::Address;
+use super::biased::{Biased, Guard};
 use super::connection::Connection;
 use super::handshake::{Greeted, Greeting};
 use super::incoming::Incoming;
@@ -15,7 +16,7 @@ use super::region::Bell;
 use super::wire::{Bye, Hello, Identity};
 use super::{Ending, Error, Event, Transport, redial};
 use crate::core::ack::Policy;
-use crate::core::atomic::{AtomicU64, Ordering};
+use crate::core::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::std::fork;
 use crate::std::futex::{self, Deadline, Spin, barrier};
 
@@ -24,6 +25,14 @@ use crate::std::futex::{self, Deadline, Spin, barrier};
 pub(super) enum For {
     Messages = 0,
     Room = 1,
+}
+
+/// Which look it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Look {
+    First,
+    /// Whoever looks in vain goes to sleep.
+    BeforeSleep,
 }
 
 /// How a link is at the moment.
@@ -49,9 +58,11 @@ pub(super) struct Shared {
     /// Whether the connection can come back at all.
     comes_back: bool,
     generation: u32,
-    outgoing: Mutex<Outgoing>,
-    incoming: Mutex<Incoming>,
+    outgoing: Biased<Outgoing>,
+    incoming: Biased<Incoming>,
     life: Mutex<Life>,
+    /// Whether `life` is closed, which it stays. Stored with `life` locked.
+    has_ended: AtomicBool,
     /// Rung when there is a connection again, or never more: what is waited on while there is none.
     change: [Bell; 2],
     /// Tasks that wait for messages, and for room.
@@ -83,10 +94,11 @@ impl Shared {
             source,
         })?;
         Ok(Shared {
-            outgoing: Mutex::new(Outgoing::new(options.transport, options.window)),
-            incoming: Mutex::new(Incoming::new(options.acks)),
+            outgoing: Biased::new(Outgoing::new(options.transport, options.window)),
+            incoming: Biased::new(Incoming::new(options.acks)),
             // As long as it takes to be connected for the first time.
             life: Mutex::new(Life::Away { until: Deadline::after(Duration::MAX) }),
+            has_ended: AtomicBool::new(false),
             change: [Bell::new(), Bell::new()],
             wakers: Mutex::default(),
             reactor,
@@ -102,12 +114,41 @@ impl Shared {
         })
     }
 
-    pub(super) fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
-        lock(&self.outgoing)
+    /// What is sent, for whoever is not the [`Sender`](super::Sender).
+    pub(super) fn outgoing(&self) -> Guard<'_, Outgoing> {
+        self.outgoing.enter()
     }
 
-    pub(super) fn incoming(&self) -> MutexGuard<'_, Incoming> {
-        lock(&self.incoming)
+    /// What is received, for whoever is not the [`Receiver`](super::Receiver).
+    pub(super) fn incoming(&self) -> Guard<'_, Incoming> {
+        self.incoming.enter()
+    }
+
+    /// What is sent.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the link's sender to itself, or the senders are [several](Shared::share_sending).
+    #[inline(always)]
+    pub(super) unsafe fn sending(&self) -> Guard<'_, Outgoing> {
+        // SAFETY: says the caller.
+        unsafe { self.outgoing.own() }
+    }
+
+    /// What is received.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the link's receiver, of which there is one, to itself.
+    #[inline(always)]
+    pub(super) unsafe fn receiving(&self) -> Guard<'_, Incoming> {
+        // SAFETY: says the caller.
+        unsafe { self.incoming.own() }
+    }
+
+    /// From now on there are several senders.
+    pub(super) fn share_sending(&self) {
+        self.outgoing.share();
     }
 
     fn is_ours(&self) -> bool {
@@ -128,7 +169,12 @@ impl Shared {
     }
 
     /// How the link has ended, if it has.
+    #[inline]
     pub(super) fn ending(&self) -> Option<Ending> {
+        // Acquire: pairs with the Release stores where it ends: what came before that is there.
+        if !self.has_ended.load(Ordering::Acquire) {
+            return None;
+        }
         match &*lock(&self.life) {
             Life::Closed(ending) => Some(*ending),
             _ => None,
@@ -261,6 +307,7 @@ impl Shared {
             }
             let patience = self.options.reconnect.patience(self.options.handshake);
             *life = if closes { Life::Closed(ending) } else { Life::Away { until: Deadline::after(patience) } };
+            self.has_ended.store(closes, Ordering::Release);
             if !closes && !self.redials {
                 self.reactor.call_at(futex::now().saturating_add(patience.as_nanos() as u64), &Arc::downgrade(self));
             }
@@ -286,6 +333,7 @@ impl Shared {
             if matches!(*life, Life::Closed(_)) {
                 return;
             }
+            self.has_ended.store(true, Ordering::Release);
             std::mem::replace(&mut *life, Life::Closed(ending))
         };
         if let Life::Connected(connection) = before {
@@ -396,12 +444,12 @@ impl Shared {
         what: For,
         deadline: Option<Deadline>,
         spin: &mut Spin,
-        mut attempt: impl FnMut(&Arc<Self>) -> Result<Option<T>, Error>,
+        mut attempt: impl FnMut(&Arc<Self>, Look) -> Result<Option<T>, Error>,
     ) -> Result<T, Error> {
         loop {
             let mut found = None;
             let mut is_ready = || {
-                found = attempt(self).transpose();
+                found = attempt(self, Look::First).transpose();
                 found.is_some()
             };
             if is_ready() || spin.until(is_ready) {
@@ -418,10 +466,7 @@ impl Shared {
             if connection.as_ref().is_some_and(|connection| connection.peer_elides()) && !barrier::run() {
                 until = futex::earlier(until, Some(Deadline::after(UNFENCED)));
             }
-            if what == For::Messages {
-                self.incoming().acknowledge_before_sleep();
-            }
-            if let Some(found) = attempt(self)? {
+            if let Some(found) = attempt(self, Look::BeforeSleep)? {
                 return Ok(found);
             }
             if deadline.is_some_and(Deadline::has_passed) {
