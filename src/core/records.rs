@@ -36,6 +36,9 @@ const RECORD: u64 = 1;
 /// The word that is a mark.
 const MARK: u64 = 4;
 
+/// Bytes of a cache line: what goes from core to core at a time, or half or twice that.
+const LINE: usize = 64;
+
 /// Where a ring keeps its records.
 ///
 /// # Safety
@@ -283,7 +286,17 @@ impl<M: Memory> Producer<M> {
         #[cfg(loom)]
         (place.at..end).for_each(|word| self.memory.guard(word).with_mut(|_| ()));
         // SAFETY: a place was found for the record, so it ends before the ring does.
-        store_bytes(unsafe { self.memory.words().get_unchecked(place.at + 1..end) }, record);
+        let words = unsafe { self.memory.words().get_unchecked(place.at + 1..end) };
+        // The consumer may be looking at the word before the record, and take its cache line away each time: that line comes
+        // last, so that it goes over once.
+        let beside = LINE - (words.as_ptr().addr() % LINE);
+        match (words.split_at_checked(beside / M::Word::BYTES), record.split_at_checked(beside)) {
+            (Some((first_words, last_words)), Some((first, last))) => {
+                store_bytes(last_words, last);
+                store_bytes(first_words, first);
+            }
+            _ => store_bytes(words, record),
+        }
         // SAFETY: the place was found for as many bytes.
         unsafe { self.announce(place, record.len(), word_of(record.len())) };
         Ok(())

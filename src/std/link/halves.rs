@@ -259,10 +259,19 @@ impl Sender {
     /// [`Error::TooLarge`], [`Error::Closed`], [`Error::Forked`]: it was not sent.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<u64, Error> {
-        match self.try_send(message) {
-            Err(Error::WouldBlock) => self.send_until(message, None),
-            outcome => outcome,
+        match self.send_quickly(message) {
+            Some(sequence) => Ok(sequence),
+            None => self.send_until(message, None),
         }
+    }
+
+    #[inline(always)]
+    fn send_quickly(&mut self, message: &[u8]) -> Option<u64> {
+        if self.handle.check_fork().is_err() {
+            return None;
+        }
+        // SAFETY: the one sender, or one of several.
+        unsafe { self.handle.sending() }.send_quickly(message)
     }
 
     /// As [`send`](Sender::send), for no longer than `timeout`.
@@ -271,9 +280,9 @@ impl Sender {
     ///
     /// [`Error::TimedOut`], and as [`send`](Sender::send).
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<u64, Error> {
-        match self.try_send(message) {
-            Err(Error::WouldBlock) => self.send_until(message, Some(Deadline::after(timeout))),
-            outcome => outcome,
+        match self.send_quickly(message) {
+            Some(sequence) => Ok(sequence),
+            None => self.send_until(message, Some(Deadline::after(timeout))),
         }
     }
 
@@ -284,16 +293,25 @@ impl Sender {
     /// [`Error::WouldBlock`], and as [`send`](Sender::send).
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<u64, Error> {
+        match self.send_quickly(message) {
+            Some(sequence) => Ok(sequence),
+            None => self.try_slowly(message),
+        }
+    }
+
+    #[cold]
+    fn try_slowly(&mut self, message: &[u8]) -> Result<u64, Error> {
         self.handle.check_fork()?;
-        // SAFETY: the one sender, or one of several.
+        // SAFETY: as in `send_quickly`.
         let outcome = unsafe { self.handle.sending() }.send(message);
         outcome.map_err(|refused| self.handle.refuse(refused, message.len()))
     }
 
     #[cold]
     fn send_until(&mut self, message: &[u8], deadline: Option<Deadline>) -> Result<u64, Error> {
+        self.handle.check_fork()?;
         let attempt = |shared: &Arc<Shared>, _| {
-            // SAFETY: as in `try_send`: this is its handle.
+            // SAFETY: as in `send_quickly`: this is its handle.
             let outcome = unsafe { shared.sending() }.send(message);
             match outcome.map_err(|refused| shared.refuse(refused, message.len())) {
                 Ok(sequence) => Ok(Some(sequence)),
@@ -313,7 +331,7 @@ impl Sender {
         self.handle.check_fork()?;
         let attempt = |shared: &Arc<Shared>, _| {
             let ending = shared.ending();
-            // SAFETY: as in `try_send`: this is its handle.
+            // SAFETY: as in `send_quickly`: this is its handle.
             let mut outgoing = unsafe { shared.sending() };
             let outcome = outgoing.look();
             let is_done = outgoing.pending() == 0;
@@ -346,7 +364,10 @@ impl Receiver {
     /// [`Error::Closed`], once all was received that was sent before; [`Error::Forked`].
     #[inline]
     pub fn recv(&mut self) -> Result<&[u8], Error> {
-        let len = self.recv_until(None)?;
+        let len = match quickly(&self.handle, &mut self.buffer) {
+            Some(len) => len,
+            None => self.recv_until(None)?,
+        };
         Ok(&self.buffer[..len])
     }
 
@@ -356,7 +377,10 @@ impl Receiver {
     ///
     /// [`Error::TimedOut`], and as [`recv`](Receiver::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<&[u8], Error> {
-        let len = self.recv_until(Some(Deadline::after(timeout)))?;
+        let len = match quickly(&self.handle, &mut self.buffer) {
+            Some(len) => len,
+            None => self.recv_until(Some(Deadline::after(timeout)))?,
+        };
         Ok(&self.buffer[..len])
     }
 
@@ -367,11 +391,11 @@ impl Receiver {
     /// [`Error::WouldBlock`] if there is none, and as [`recv`](Receiver::recv).
     #[inline]
     pub fn try_recv(&mut self) -> Result<&[u8], Error> {
-        self.handle.check_fork()?;
-        match attempt(&self.handle, &mut self.buffer, Look::First)? {
-            Some(len) => Ok(&self.buffer[..len]),
-            None => Err(Error::WouldBlock),
-        }
+        let len = match quickly(&self.handle, &mut self.buffer) {
+            Some(len) => len,
+            None => attempt(&self.handle, &mut self.buffer, Look::First)?.ok_or(Error::WouldBlock)?,
+        };
+        Ok(&self.buffer[..len])
     }
 
     /// Copies the next message to the beginning of `into`, and returns its length; waits for it. What does not fit stays to be
@@ -381,15 +405,11 @@ impl Receiver {
     ///
     /// [`Error::TooShort`], and as [`recv`](Receiver::recv).
     #[inline]
-    pub fn recv_into(&mut self, into: &mut [u8]) -> Result<usize, Error> {
-        self.handle.check_fork()?;
-        let mut into = into;
-        match attempt(&self.handle, &mut into, Look::First)? {
-            Some(len) => Ok(len),
-            None => {
-                self.handle.wait(For::Messages, None, &mut self.spin, |shared, look| attempt(shared, &mut into, look))
-            }
+    pub fn recv_into(&mut self, mut into: &mut [u8]) -> Result<usize, Error> {
+        if let Some(len) = quickly(&self.handle, into) {
+            return Ok(len);
         }
+        self.handle.wait(For::Messages, None, &mut self.spin, |shared, look| attempt(shared, &mut into, look))
     }
 
     /// As [`recv_into`](Receiver::recv_into), if there is a message.
@@ -399,16 +419,13 @@ impl Receiver {
     /// [`Error::WouldBlock`] if there is none, and as [`recv_into`](Receiver::recv_into).
     #[inline]
     pub fn try_recv_into(&mut self, mut into: &mut [u8]) -> Result<usize, Error> {
-        self.handle.check_fork()?;
-        attempt(&self.handle, &mut into, Look::First)?.ok_or(Error::WouldBlock)
+        match quickly(&self.handle, into) {
+            Some(len) => Ok(len),
+            None => attempt(&self.handle, &mut into, Look::First)?.ok_or(Error::WouldBlock),
+        }
     }
 
-    #[inline]
     fn recv_until(&mut self, deadline: Option<Deadline>) -> Result<usize, Error> {
-        self.handle.check_fork()?;
-        if let Some(len) = attempt(&self.handle, &mut self.buffer, Look::First)? {
-            return Ok(len);
-        }
         let buffer = &mut self.buffer;
         self.handle.wait(For::Messages, deadline, &mut self.spin, |shared, look| attempt(shared, buffer, look))
     }
@@ -431,10 +448,23 @@ impl Receiver {
     }
 }
 
-/// Takes the next message, for the receiver, whose handle it is.
-#[inline]
-fn attempt<B: Buffer + ?Sized>(shared: &Arc<Shared>, buffer: &mut B, look: Look) -> Result<Option<usize>, Error> {
+/// Takes the next message, for the receiver, whose handle it is, if that is there and comes through the ring.
+#[inline(always)]
+fn quickly(shared: &Arc<Shared>, into: &mut [u8]) -> Option<usize> {
+    if shared.check_fork().is_err() {
+        return None;
+    }
     // SAFETY: called by methods of the receiver alone, which borrow it mutably.
+    let mut incoming = unsafe { shared.receiving() };
+    let len = incoming.next_quickly(into)?;
+    shared.time_acknowledgements(&mut incoming);
+    Some(len)
+}
+
+/// Takes the next message, for the receiver, whose handle it is.
+fn attempt<B: Buffer + ?Sized>(shared: &Arc<Shared>, buffer: &mut B, look: Look) -> Result<Option<usize>, Error> {
+    shared.check_fork()?;
+    // SAFETY: as in `quickly`.
     let mut incoming = unsafe { shared.receiving() };
     let outcome = incoming.next(buffer);
     if let Ok(Some(len)) = outcome {

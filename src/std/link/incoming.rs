@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Ending;
 use super::connection::{Connection, Parcel};
+use super::outgoing::wake_by_socket;
 use super::region::Ring;
 use super::wire::{Fault, Hello, Identity, MARKED, SWITCH};
 use crate::core::ack::{Batch, Policy, Range, Status};
@@ -118,12 +119,25 @@ impl Incoming {
         }
     }
 
+    /// Copies the next message to the beginning of `into` and returns its length, if it comes through the ring, and nothing else has
+    /// to be looked at: see `Outgoing::send_quickly`.
+    #[inline(always)]
+    pub(super) fn next_quickly(&mut self, into: &mut [u8]) -> Option<usize> {
+        let ring = self.ring.as_mut()?;
+        if !self.in_ring || !self.early.is_empty() {
+            return None;
+        }
+        let len = ring.take(into).ok()?;
+        self.received += 1;
+        self.count(self.received, len);
+        Some(len)
+    }
+
     /// Copies the next message into `buffer` and returns its length; `None` if none is there.
     ///
     /// # Errors
     ///
     /// [`Missed`].
-    #[inline]
     pub(super) fn next<B: Buffer + ?Sized>(&mut self, buffer: &mut B) -> Result<Option<usize>, Missed> {
         if !self.early.is_empty() {
             return self.next_early(buffer);
@@ -250,8 +264,8 @@ impl Incoming {
         if room.event.notify() {
             futex::wake_all(room.event.word());
         }
-        if room.by_socket.load(Ordering::Relaxed) != 0 && room.by_socket.swap(0, Ordering::AcqRel) != 0 {
-            connection.send_wake();
+        if room.by_socket.load(Ordering::Relaxed) != 0 {
+            wake_by_socket(room, Some(connection));
         }
     }
 
