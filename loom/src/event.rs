@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use loom::sync::mpsc::{Receiver, Sender, channel};
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use loom::thread;
 
 use crate::core::ring::{EventCount, Notifier};
+use crate::membarrier::membarrier;
 use crate::model;
 
 #[derive(Clone)]
@@ -129,46 +129,6 @@ fn a_sleeper_is_woken_by_each_of_two_publishers() {
         shared.must_be_woken(first);
         shared.must_be_woken(second);
     });
-}
-
-/// `membarrier`, which makes the publisher run a fence wherever it is between two of its instructions. That it does so
-/// at this or that place is enumerated: at `place` the publisher waits to be asked, runs the fence, and says so.
-struct Membarrier {
-    asks: Sender<bool>,
-    done: Receiver<()>,
-}
-
-struct Interrupted {
-    place: usize,
-    asked: Receiver<bool>,
-    says: Sender<()>,
-}
-
-fn membarrier(place: usize) -> (Membarrier, Interrupted) {
-    let (asks, asked) = channel();
-    let (says, done) = channel();
-    (Membarrier { asks, done }, Interrupted { place, asked, says })
-}
-
-impl Membarrier {
-    fn call(self) {
-        self.asks.send(true).unwrap();
-        self.done.recv().unwrap();
-    }
-
-    /// Lets the publisher go on.
-    fn never(self) {
-        self.asks.send(false).unwrap();
-    }
-}
-
-impl Interrupted {
-    fn here(&self, place: usize) {
-        if place == self.place && self.asked.recv().unwrap() {
-            fence(Ordering::SeqCst);
-            self.says.send(()).unwrap();
-        }
-    }
 }
 
 #[test]

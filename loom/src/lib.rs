@@ -38,6 +38,8 @@ mod lock;
 #[cfg(test)]
 mod lossless;
 #[cfg(test)]
+mod membarrier;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod mpsc;

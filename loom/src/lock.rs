@@ -5,7 +5,8 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use crate::core::lock::{Flag, Semaphore, SpinLock};
+use crate::core::lock::{Bias, Flag, Semaphore, SpinLock};
+use crate::membarrier::membarrier;
 use crate::model;
 
 #[test]
@@ -86,4 +87,52 @@ fn who_learns_of_a_flag_sees_what_was_done_before() {
         }
         thread.join().unwrap();
     });
+}
+
+/// An owner that goes in twice, and another one that wants in once and runs a barrier for the owner: whichever way they meet,
+/// one at a time is inside, and sees what the last one did.
+#[test]
+fn a_bias_lets_its_owner_in_or_whoever_runs_a_barrier_for_it() {
+    for place in 0..5 {
+        model(2, move || {
+            let shared = Arc::new((Bias::new(), Place(UnsafeCell::new(0))));
+            let (barrier, interrupted) = membarrier(place);
+            // SAFETY: who is inside is alone; the model checker says when not.
+            let inside = |shared: &(Bias, Place)| {
+                shared.1.0.with_mut(|place| unsafe {
+                    *place += 1;
+                    *place
+                })
+            };
+            let owner = {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let mut entered = 0;
+                    for turn in 0..2 {
+                        interrupted.here(2 * turn);
+                        // Between the store and the load of `enter` the barrier has the same effect as before its store, if it is
+                        // wanted then, or as behind its load.
+                        let is_inside = shared.0.enter();
+                        interrupted.here(2 * turn + 1);
+                        if is_inside {
+                            inside(&shared);
+                            shared.0.leave();
+                            entered += 1;
+                        }
+                    }
+                    interrupted.here(4);
+                    entered
+                })
+            };
+            shared.0.want();
+            barrier.call();
+            let is_alone = !shared.0.is_inside();
+            if is_alone {
+                inside(&shared);
+                shared.0.unwant();
+            }
+            let entered = owner.join().unwrap();
+            assert_eq!(inside(&shared), entered + 1 + u32::from(is_alone));
+        });
+    }
 }

@@ -83,3 +83,47 @@ fn records_arrive_also_where_the_end_of_the_ring_is_left_unused() {
     race(&[2, 1], 2, 3);
     race(&[2, 1], 2, 2);
 }
+
+/// Records and marks go in; what is taken is kept, and given back together; and then the producer takes back what was not.
+#[test]
+fn what_was_not_given_back_is_the_producers_to_take() {
+    model(2, || {
+        let ring: &'static Small = Box::leak(Box::new(Ring::starting_at(u64::MAX - 1)));
+        let (mut producer, mut consumer) = ring.split().unwrap();
+        let pushing = thread::spawn(move || {
+            producer.push(&record(1, 1)).unwrap();
+            producer.mark().unwrap();
+            producer.push(&record(2, 1)).unwrap();
+            // No more than what was given back is used again.
+            let again = producer.push(&record(3, 1)).is_ok();
+            (producer, again)
+        });
+        let mut copy = [0; 8];
+        let taken = consumer.take(&mut copy);
+        let marked = taken.is_ok() && consumer.take(&mut [0; 8]) == Err(ReadError::Mark);
+        if taken.is_ok() {
+            assert_eq!(copy[..], record(1, 1));
+            if marked {
+                consumer.pass_by().unwrap();
+            }
+            consumer.give_back();
+        }
+        let (producer, again) = pushing.join().unwrap();
+        let mut remainder = producer.take_back().unwrap();
+        if taken.is_err() {
+            remainder.take(&mut copy).unwrap();
+            assert_eq!(copy[..], record(1, 1));
+        }
+        if !marked {
+            assert_eq!(remainder.take(&mut copy), Err(ReadError::Mark));
+            remainder.skip().unwrap();
+        }
+        for number in [2, 3].into_iter().take(1 + usize::from(again)) {
+            remainder.take(&mut copy).unwrap();
+            assert_eq!(copy[..], record(number, 1));
+        }
+        assert_eq!(remainder.take(&mut copy), Err(ReadError::Empty));
+        // SAFETY: both ends are used no more.
+        drop(unsafe { Box::from_raw(std::ptr::from_ref(ring).cast_mut()) });
+    });
+}
