@@ -1,0 +1,323 @@
+//! What a link's peer can do that keeps to no rules: nothing but lose the link, with a reason.
+#![cfg(feature = "std")]
+
+mod support;
+
+use std::fs;
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use conduit::link::{Ending, Error, Fault, Link, Options, Transport};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use support::{Noise, PATIENCE, Process, rounds, say};
+
+#[test]
+#[ignore = "a role that the tests of this program start"]
+fn helper_process() {
+    support::run_role(&[("scribbler", scribbler), ("writer", writer)]);
+}
+
+fn address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("@conduit-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Where a link's memory is in this process, by the name of its file: address, length, and rights.
+fn mapped(name: &str) -> (usize, usize, String) {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.contains(name)).unwrap();
+    let mut words = line.split_whitespace();
+    let (from, to) = words.next().unwrap().split_once('-').unwrap();
+    let [from, to] = [from, to].map(|word| usize::from_str_radix(word, 16).unwrap());
+    (from, to - from, words.next().unwrap().to_owned())
+}
+
+/// Writes over all of the memory that it can write, again and again, while it uses the link.
+fn scribbler(args: &[&str]) {
+    let [address, seed] = args else { panic!("address, seed") };
+    let mut link = Link::options().size(4096).connect(address).unwrap();
+    let (start, len, rights) = mapped("conduit-up");
+    assert!(rights.starts_with("rw"));
+    say("connected");
+    let mut noise = Noise::new(seed.parse().unwrap());
+    loop {
+        let place = noise.below(len as u64 / 8) as usize * 8;
+        let value = match noise.below(3) {
+            0 => noise.below(64),
+            1 => noise.below(1 << 20),
+            _ => u64::MAX - noise.below(64),
+        };
+        // SAFETY: in the mapping. It may well be what nobody in this process allows for: that is what the process is for.
+        unsafe { (start as *mut u64).byte_add(place).write_volatile(value) };
+        if noise.below(4) == 0 {
+            let message = [value as u8; 100];
+            let _ = link.sender().try_send(&message[..noise.below(100) as usize]);
+            let _ = link.try_recv();
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_writes_over_all_it_can_loses_its_link_with_a_reason_and_harms_nobody_else() {
+    let address = address();
+    let mut listener = Link::options().size(4096).listen(&address).unwrap();
+    let target = address.clone();
+    let connecting = thread::spawn(move || Link::connect(&target).unwrap());
+    let mut good = listener.accept_timeout(PATIENCE).unwrap();
+    let mut other_end = connecting.join().unwrap();
+    for seed in 0..rounds(200) {
+        let mut process = Process::start("scribbler", &[&address, &seed.to_string()]);
+        let mut link = listener.accept_timeout(PATIENCE).unwrap();
+        process.expect("connected");
+        let ending = loop {
+            // Whatever came, it came from there.
+            match link.recv_timeout(Duration::from_millis(1)) {
+                Ok(message) => assert!(message.len() < 2048),
+                Err(Error::TimedOut) => {}
+                Err(Error::Closed(ending)) => break ending,
+                Err(error) => panic!("{error}"),
+            }
+            match link.sender().try_send(&[1; 500]) {
+                Ok(_) | Err(Error::WouldBlock) => {}
+                Err(Error::Closed(ending)) => break ending,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        // It may be the one that finds first that nothing fits any more.
+        let found = matches!(
+            ending,
+            Ending::Fault(Fault::Memory | Fault::Sequence | Fault::Turn) | Ending::Blamed | Ending::Lost
+        );
+        assert!(found, "{ending}");
+        good.send(b"still here").unwrap();
+        assert_eq!(other_end.recv_timeout(PATIENCE).unwrap(), b"still here");
+    }
+}
+
+/// Tries to write what its server has sent.
+fn writer(args: &[&str]) {
+    let mut link = Link::connect(args[0]).unwrap();
+    link.recv().unwrap();
+    let (start, len, rights) = mapped("conduit-down");
+    // SAFETY: a whole mapping of this process, asked for rights that it must not get.
+    let outcome = unsafe { libc::mprotect(start as *mut _, len, libc::PROT_READ | libc::PROT_WRITE) };
+    say(format!("{rights} {outcome}"));
+    loop {
+        thread::park();
+    }
+}
+
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_client_cannot_write_what_its_server_has_sent() {
+    let address = address();
+    let mut listener = Link::options().listen(&address).unwrap();
+    let mut process = Process::start("writer", &[&address]);
+    let mut link = listener.accept_timeout(PATIENCE).unwrap();
+    link.send(b"look").unwrap();
+    process.expect("r--s -1");
+}
+
+/// A frame of the handshake, and of what follows: length, kind, flags, and two bytes that are always the same.
+fn frame(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32).to_le_bytes()[..], &[kind, flags, 0xC5, 0x4C], body].concat()
+}
+
+const HELLO: u8 = 1;
+const WELCOME: u8 = 2;
+const READY: u8 = 4;
+const MESSAGE: u8 = 5;
+const ACK: u8 = 6;
+const WAKE: u8 = 7;
+
+/// What a peer says of itself that has a ring of so many bytes, or none.
+fn hello(ring: u32) -> Vec<u8> {
+    let mut body = 1u16.to_le_bytes().to_vec();
+    body.extend([7; 16]); // session
+    body.extend([8; 16]); // incarnation
+    body.extend([0; 16]); // whom it knows
+    body.extend(0u64.to_le_bytes()); // received
+    body.extend(1u64.to_le_bytes()); // first
+    body.extend(ring.to_le_bytes());
+    body.extend((1u32 << 20).to_le_bytes()); // longest message
+    body.push(0);
+    body
+}
+
+fn read_frame(stream: &mut UnixStream) -> (u8, Vec<u8>) {
+    let mut header = [0; 8];
+    stream.read_exact(&mut header).unwrap();
+    let len = u32::from_le_bytes(header[..4].try_into().unwrap());
+    let mut body = vec![0; len as usize];
+    stream.read_exact(&mut body).unwrap();
+    (header[4], body)
+}
+
+/// A place for a socket, taken away in the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("conduit-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Place(path)
+    }
+
+    fn socket(&self) -> String {
+        self.0.join("socket").to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// A client that shakes hands and then says `words`; how its server's link ends.
+fn ends_by(options: Options, words: &[u8]) -> Ending {
+    let place = Place::new();
+    let mut listener = options.listen(&place.socket()).unwrap();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
+    let accepting = thread::spawn(move || (listener.accept_timeout(PATIENCE).unwrap(), listener));
+    assert_eq!(read_frame(&mut client).0, WELCOME);
+    client.write_all(&frame(READY, 0, &[0])).unwrap();
+    client.write_all(words).unwrap();
+    let (mut link, _listener) = accepting.join().unwrap();
+    loop {
+        match link.recv_timeout(PATIENCE) {
+            Ok(_) => {}
+            Err(Error::Closed(ending)) => return ending,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_that_says_what_it_must_not_is_disconnected_with_the_reason() {
+    let small = || Link::options().max_message(1000);
+    let faults = [
+        (b"\0\0\0\0\x63\0\xC5\x4C".to_vec(), Fault::Frame),
+        (b"\0\0\0\0\x05\0\0\0".to_vec(), Fault::Frame),
+        (frame(MESSAGE, 0x80, b"x"), Fault::Frame),
+        (frame(MESSAGE, 0, &[0; 1001]), Fault::Length { len: 1001, max: 1000 }),
+        (frame(HELLO, 0, &hello(0)), Fault::Turn),
+        (frame(READY, 0, &[1]), Fault::Turn),
+        // As if there were a ring.
+        (frame(MESSAGE, 1, b"x"), Fault::Turn),
+        (frame(MESSAGE, 2, b"x"), Fault::Turn),
+        (frame(ACK, 0, b"short"), Fault::Frame),
+    ];
+    for (words, fault) in faults {
+        assert_eq!(ends_by(small(), &words), Ending::Fault(fault), "{words:?}");
+    }
+    // What was right before it arrived before it.
+    let words = [frame(MESSAGE, 0, b"a"), frame(WAKE, 0, b""), frame(MESSAGE, 0, b"b"), vec![0xFF; 20]].concat();
+    assert!(matches!(ends_by(small(), &words), Ending::Fault(_)));
+}
+
+#[test]
+fn a_client_that_acknowledges_what_it_was_never_sent_is_disconnected() {
+    let place = Place::new();
+    let mut listener = Link::options().listen(&place.socket()).unwrap();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
+    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
+    read_frame(&mut client);
+    client.write_all(&frame(READY, 0, &[0])).unwrap();
+    let mut link = accepting.join().unwrap();
+    client.write_all(&frame(ACK, 0, &5u64.to_le_bytes())).unwrap();
+    let error = loop {
+        match link.sender().flush(PATIENCE).and_then(|()| link.send(b"x")) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Closed(Ending::Fault(Fault::Sequence))), "{error}");
+}
+
+#[test]
+fn what_a_client_sends_without_being_received_is_held_up_and_not_collected() {
+    let place = Place::new();
+    let mut listener =
+        Link::options().transport(Transport::Socket).max_message(10_000).listen(&place.socket()).unwrap();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
+    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
+    read_frame(&mut client);
+    client.write_all(&frame(READY, 0, &[0])).unwrap();
+    let mut link = accepting.join().unwrap();
+    client.set_nonblocking(true).unwrap();
+    // No honest client sends that much at a time. It gets rid of what this process takes, and of what the socket has room for.
+    let message = frame(MESSAGE, 0, &[9; 8000]);
+    let mut sent = 0;
+    let mut idle = 0;
+    while idle < 50 {
+        match client.write(&message) {
+            Ok(len) => (sent, idle) = (sent + len, 0),
+            Err(_) => {
+                thread::sleep(Duration::from_millis(1));
+                idle += 1;
+            }
+        }
+        assert!(sent < 8 << 20, "it takes whatever comes");
+    }
+    assert_eq!(link.recv_timeout(PATIENCE).unwrap(), [9; 8000], "and goes on when it is received");
+}
+
+/// A server that offers these files as a link's memory; how its client takes it.
+fn offer(files: [OwnedFd; 2], ring: u32) -> Error {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.socket()).unwrap();
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(read_frame(&mut stream).0, HELLO);
+        let welcome = frame(WELCOME, 0, &hello(ring));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let borrowed: [BorrowedFd<'_>; 2] = [files[0].as_fd(), files[1].as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
+        sendmsg(&stream, &[IoSlice::new(&welcome)], &mut ancillary, SendFlags::empty()).unwrap();
+        // Until it is hung up on.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let error = Link::connect(&place.socket()).unwrap_err();
+    serving.join().unwrap();
+    error
+}
+
+#[test]
+fn a_client_takes_no_memory_that_could_be_taken_away_from_under_it() {
+    let page = rustix::param::page_size() as u64;
+    let memory = |len: u64, seals: SealFlags| {
+        let file = memfd_create("hostile", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&file, len).unwrap();
+        fcntl_add_seals(&file, seals).unwrap();
+        file
+    };
+    let sealed = SealFlags::SHRINK | SealFlags::GROW;
+    let (down, up) = (17 * page, 18 * page);
+    let offers = [
+        [memory(down, SealFlags::empty()), memory(up, SealFlags::empty())],
+        [memory(down, sealed), memory(up, SealFlags::GROW)],
+        [memory(down - page, sealed), memory(up, sealed)],
+        [memory(down, sealed), memory(up - 1, sealed)],
+        [fs::File::open("/dev/zero").unwrap().into(), memory(up, sealed)],
+    ];
+    for files in offers {
+        let error = offer(files, 16 * page as u32);
+        assert!(matches!(error, Error::Handshake { fault: Fault::Offer, .. }), "{error}");
+    }
+    let error = offer([memory(down, sealed), memory(up, sealed)], 1 << 30);
+    assert!(matches!(error, Error::Handshake { fault: Fault::Offer, .. }), "{error}");
+}
