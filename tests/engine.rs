@@ -575,6 +575,30 @@ fn what_a_log_did_not_take_before_the_end_is_counted() {
     assert_eq!(engine.stop(Duration::from_millis(20)).log_lost, 10);
 }
 
+#[test]
+fn an_event_that_cannot_be_published_is_a_dead_letter_and_given_to_no_handler() {
+    let domain = Domain::new();
+    let letters = Letters::default();
+    let given = Arc::new(Mutex::new(Vec::new()));
+    let list = given.clone();
+    let handler = move |event: &Event<'_>| {
+        list.lock().unwrap().push(event.sequence);
+        Ok::<(), Failure>(())
+    };
+    let limits = conduit::engine::TopicLimits { memory: 1 << 20, ..Default::default() };
+    let engine = options(&domain).topics(limits).handler("**", handler).dead_letters(letters.clone()).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    let (long, mut batch) = (vec![7; 1 << 20], Batch::default());
+    for (n, payload) in (1..).zip([&b"short"[..], &long, b"short", &long, &long, b"short"]) {
+        batch.push(&event("t", n, Priority::Medium, payload));
+    }
+    assert_eq!(source.dispatch(&mut batch, &mut Vec::new()), Progress::Done);
+    let stats = engine.stop(SOON);
+    let dead: Vec<_> = letters.kept().iter().map(|letter| (letter.1, letter.2)).collect();
+    assert_eq!(dead, [2, 4, 5].map(|n| (n, DeadReason::Unpublished)));
+    assert_eq!((&given.lock().unwrap()[..], stats.handled, stats.lanes[1].processed), (&[1, 3, 6][..], 3, 6));
+}
+
 /// An event of a megabyte must not set aside hundreds of it.
 #[test]
 fn topics_take_no_more_shared_memory_than_they_may() {
