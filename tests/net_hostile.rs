@@ -189,3 +189,23 @@ fn strangers_have_no_room_for_more_than_a_greeting() {
     let _ = stream.read_to_end(&mut rest);
     eventually("it is refused at its header", || server.stats().closed[CloseReason::BadFrame as usize] == 1);
 }
+
+#[test]
+fn a_stranger_is_told_nothing_of_its_events() {
+    let domain = Domain::new();
+    let server = server(&domain, |options| options.token("s3cret"));
+    let with_crc =
+        frame::Event { flags: Flags::ACK_REQUESTED.and(Flags::BODY_CRC), ..event("t", 7, Priority::High, b"x") };
+    let mut changed = encoded(&with_crc);
+    *changed.last_mut().unwrap() ^= 1;
+    let mut wire = Wire::connect(server.tcp_addr().unwrap());
+    wire.send(&changed);
+    wire.until_closed();
+    assert_eq!((&wire.faults[..], wire.answers.len()), (&[(Status::Unauthorized, 0)][..], 0));
+    drop(wire);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(&changed, server.udp_addr().unwrap()).unwrap();
+    eventually("its datagram is refused", || server.stats().unauthorized_datagrams == 1);
+    eventually("and its connection", || server.stats().closed[CloseReason::Unauthorized as usize] == 1);
+    assert_eq!(server.stats().bad_bodies, 0);
+}

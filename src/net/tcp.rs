@@ -373,7 +373,8 @@ impl Connection {
                     self.keep(0, batch);
                     return Ok(());
                 }
-                Stop::Ping if !self.is_introduced && self.shared.options.token.is_some() => return Err(self.forbid()),
+                // Before anything is answered.
+                Stop::Ping | Stop::BadBody { .. } if self.is_stranger() => return Err(self.forbid()),
                 Stop::Ping => pings += 1,
                 Stop::BadBody { sequence } => {
                     Counts::add(&self.shared.counts.bad_bodies, 1);
@@ -429,13 +430,18 @@ impl Connection {
         if batch.is_empty() {
             return Ok(());
         }
-        if !self.is_introduced && self.shared.options.token.is_some() {
+        if self.is_stranger() {
             return Err(self.forbid());
         }
         self.is_used = true;
         let progress = self.source.hand_in(batch, self.answers.ranges(now()));
         self.hold(progress);
         Ok(())
+    }
+
+    /// Whether the client has yet to show that it may send events.
+    fn is_stranger(&self) -> bool {
+        !self.is_introduced && self.shared.options.token.is_some()
     }
 
     fn forbid(&mut self) -> CloseReason {
