@@ -1,12 +1,13 @@
 //! What becomes of events, and of those who sent them, where things meet that seldom do.
 #![cfg(feature = "net")]
 
+mod logging;
 mod support;
 mod wire;
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use conduit::engine::{DropReason, Engine, EngineOptions, Event as Handled, Failu
 use conduit::frame::{self, Flags, Header, Kind, Priority};
 use conduit::lanes::Lane;
 use conduit::net::CloseReason;
+use logging::Logged;
 use support::{Domain, PATIENCE, eventually};
 use wire::{SHORTLY, Wire, encoded, event, hello, server, server_with};
 
@@ -188,6 +190,40 @@ fn strangers_have_no_room_for_more_than_a_greeting() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     eventually("it is refused at its header", || server.stats().closed[CloseReason::BadFrame as usize] == 1);
+}
+
+/// The makers of two of many topics wait until what is asked of them has happened: whatever the urgent event has to wait for,
+/// the second of them would wait for it in vain.
+#[test]
+fn an_urgent_event_waits_for_no_more_than_one_of_many_topics_to_be_made() {
+    let domain = Domain::new();
+    let ((begin, begun), (go, going)) = (mpsc::channel(), mpsc::channel::<()>());
+    let going = Mutex::new(going);
+    let logged = Logged(move |said: &str, topic: &str| {
+        if said == "made the topic" && (topic == "many/100" || topic == "many/110") {
+            let _ = begin.send(());
+            let _ = going.lock().unwrap().recv_timeout(PATIENCE);
+        }
+    });
+    tracing::subscriber::set_global_default(logged).unwrap();
+    let server = server(&domain, |options| options.threads(1));
+    let mut urgent = Wire::introduced(server.tcp_addr().unwrap(), ME);
+    urgent.send(&encoded(&event("alarm", 1, Priority::Critical, b"x")));
+    urgent.until(|wire| wire.count(Status::Accepted) == 1);
+    let mut stream = Wire::introduced(server.tcp_addr().unwrap(), [2; 16]);
+    let topics: Vec<_> = (1..=1000).map(|n| format!("many/{n}")).collect();
+    let frames = (1..).zip(&topics).flat_map(|(n, topic)| encoded(&event(topic, n, Priority::Batch, b"x")));
+    stream.send(&[frames.collect::<Vec<_>>(), Header::new(Kind::Ping).encode().to_vec()].concat());
+    begun.recv_timeout(PATIENCE).unwrap();
+    urgent.send(&encoded(&event("alarm", 2, Priority::Critical, b"x")));
+    go.send(()).unwrap();
+    begun.recv_timeout(PATIENCE).unwrap();
+    urgent.until(|wire| wire.count(Status::Accepted) == 2);
+    assert!(server.engine().stats().topics <= 111);
+    go.send(()).unwrap();
+    stream.until(|wire| wire.pongs == 1);
+    assert_eq!(stream.count(Status::Accepted), 1000, "the pong comes behind all answers");
+    assert_eq!(server.stop(SHORTLY).accepted, [1000, 0, 0, 0, 2]);
 }
 
 #[test]

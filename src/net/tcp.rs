@@ -18,7 +18,7 @@ use super::answers::Answers;
 use super::server::{CloseReason, Counts, Shared, Stage, is_authorized, reached, run};
 use super::session::{Session, Stop};
 use crate::ack::{NO_LANE, Range, Status};
-use crate::engine::{Batch, Engine, Origin, Progress, Source};
+use crate::engine::{Batch, Engine, Origin, Source, Turn};
 use crate::frame::{Dialect, Fault, Hello, Kind, VERSION, Welcome};
 use crate::std::futex::now;
 
@@ -155,8 +155,12 @@ struct Connection {
     session: Session,
     source: Source,
     is_introduced: bool,
-    /// Whether some of what was read last has to wait for room.
-    is_held: bool,
+    /// How far the engine got with what was read last.
+    turn: Turn,
+    /// Pings among that, which are answered behind what came before them.
+    pings: u32,
+    /// What the client is told behind all other answers.
+    last_word: Option<Range>,
     /// Whether the source has handed in events.
     is_used: bool,
     /// Whether nothing was read when it was last asked.
@@ -182,6 +186,17 @@ pub(super) struct News {
     pub(super) is_listed: AtomicBool,
 }
 
+impl News {
+    /// Waits until they come; where a topic was made, until others had a turn.
+    async fn come(&self, turn: Turn) {
+        if turn == Turn::MadeTopic {
+            tokio::task::yield_now().await;
+        } else {
+            self.told.notified().await;
+        }
+    }
+}
+
 /// Whether a connection goes on.
 type Going = Result<(), CloseReason>;
 
@@ -203,7 +218,9 @@ impl Connection {
             awake,
             source,
             is_introduced: false,
-            is_held: false,
+            turn: Turn::Done,
+            pings: 0,
+            last_word: None,
             is_used: false,
             was_paused: false,
             tail: Vec::new(),
@@ -229,7 +246,7 @@ impl Connection {
                     Err(_) => Err(CloseReason::Cut),
                 },
                 _ = self.stream.writable(), if has_more => Ok(()),
-                _ = self.news.told.notified() => self.resume(),
+                () = self.news.come(self.turn) => self.resume(),
                 _ = timer.as_mut() => self.look_at_the_clock(),
             };
             let sent = self.send();
@@ -248,7 +265,7 @@ impl Connection {
 
     /// Whether more is read: not while what was read has to wait, nor while answers are left unread.
     fn wants_more(&mut self) -> bool {
-        let wants_more = !self.is_held && self.answers.backlog() < BACKLOG && !self.source.is_ahead();
+        let wants_more = self.turn == Turn::Done && self.answers.backlog() < BACKLOG && !self.source.is_ahead();
         if wants_more && self.was_paused {
             // What did not come meanwhile was not read: its client is not to blame.
             (self.last_byte, self.tail_since) = (now(), now());
@@ -259,12 +276,12 @@ impl Connection {
 
     /// Waits until what was read before the connection ended has found room, unless the server stops.
     async fn settle(&mut self, ended: CloseReason, stage: &mut watch::Receiver<Stage>) -> CloseReason {
-        while self.is_held && ended != CloseReason::Stopped {
+        while self.turn != Turn::Done && ended != CloseReason::Stopped {
             let hold = Duration::from_nanos(self.source.hold().max(1_000_000));
             tokio::select! {
                 biased;
                 () = reached(stage, Stage::Draining) => return CloseReason::Stopped,
-                _ = self.news.told.notified() => {}
+                () = self.news.come(self.turn) => {}
                 () = tokio::time::sleep(hold) => {}
             }
             let _ = self.resume();
@@ -287,7 +304,7 @@ impl Connection {
         if !self.answers.unsent().is_empty() {
             at = at.min(self.unread_since.saturating_add(nanos(options.frame_timeout)));
         }
-        if self.is_held {
+        if self.turn == Turn::Held {
             at = at.min(now().saturating_add(self.source.hold().max(1_000_000)));
         }
         let at = at.min(self.answers.due_at().unwrap_or(u64::MAX));
@@ -304,7 +321,7 @@ impl Connection {
         if !self.answers.unsent().is_empty() && is_over(self.unread_since, options.frame_timeout) {
             return Err(CloseReason::Unread);
         }
-        if self.is_held {
+        if self.turn != Turn::Done {
             return self.resume();
         }
         if self.was_paused {
@@ -353,21 +370,20 @@ impl Connection {
     /// Hands the events in what was read to the engine, and does what else is asked for.
     fn understand(&mut self, had: usize, mut batch: Batch) -> Going {
         let mut at = 0;
-        let (mut had, mut pings) = (had, 0);
+        let mut had = had;
         loop {
             let (bytes, mut entries) = batch.split();
             match self.session.read(bytes, &mut at, &mut entries) {
                 Stop::Incomplete { need } => {
                     self.need = need;
-                    if at == 0 && pings == 0 {
+                    if at == 0 && self.pings == 0 {
                         // What was there before and is still not whole has been waited for since then.
                         self.keep(had, batch);
                         return Ok(());
                     }
                     let rest = bytes[at..].to_vec();
                     self.hand_in(&mut batch)?;
-                    // Behind the answers to what came before them.
-                    (0..pings).for_each(|_| self.answers.pong());
+                    self.answer_pings();
                     batch.clear();
                     *batch.buffer() = rest;
                     self.keep(0, batch);
@@ -375,7 +391,7 @@ impl Connection {
                 }
                 // Before anything is answered.
                 Stop::Ping | Stop::BadBody { .. } if self.is_stranger() => return Err(self.forbid()),
-                Stop::Ping => pings += 1,
+                Stop::Ping => self.pings += 1,
                 Stop::BadBody { sequence } => {
                     Counts::add(&self.shared.counts.bad_bodies, 1);
                     if sequence != 0 {
@@ -405,9 +421,7 @@ impl Connection {
     fn refuse(&mut self, fault: Fault, offset: u64) -> CloseReason {
         tracing::debug!(peer = %self.peer, %fault, offset, "a connection is closed: nothing behind this can be trusted");
         if self.session.dialect() != Some(Dialect::Legacy) {
-            let mut answer = Range::of(offset, Status::from(fault));
-            answer.lane = NO_LANE;
-            self.answers.ranges(now()).push(answer);
+            self.last_word = Some(about_no_event(offset, Status::from(fault)));
         }
         CloseReason::BadFrame
     }
@@ -434,8 +448,8 @@ impl Connection {
             return Err(self.forbid());
         }
         self.is_used = true;
-        let progress = self.source.hand_in(batch, self.answers.ranges(now()));
-        self.hold(progress);
+        self.turn = self.source.hand_in(batch, self.answers.ranges(now()));
+        self.hold();
         Ok(())
     }
 
@@ -446,30 +460,35 @@ impl Connection {
 
     fn forbid(&mut self) -> CloseReason {
         if self.session.dialect() != Some(Dialect::Legacy) {
-            let mut answer = Range::of(0, Status::Unauthorized);
-            answer.lane = NO_LANE;
-            self.answers.ranges(now()).push(answer);
+            self.last_word = Some(about_no_event(0, Status::Unauthorized));
         }
         CloseReason::Unauthorized
     }
 
-    fn hold(&mut self, progress: Progress) {
-        self.is_held = progress == Progress::Held;
-        if self.is_held {
+    fn hold(&mut self) {
+        if self.turn == Turn::Held {
             if !self.news.is_listed.swap(true, Ordering::Relaxed) {
                 let mut held = self.shared.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 held.push(self.news.clone());
             }
             // Room that came before it was in the list was told to others.
-            self.is_held = self.source.go_on(self.answers.ranges(now())) == Progress::Held;
+            self.turn = self.source.go_on(self.answers.ranges(now()));
         }
     }
 
-    /// There is room, or there are answers.
+    /// Behind the answers to what came before the pings: those come as soon as there is nothing but room to be waited for.
+    fn answer_pings(&mut self) {
+        if self.turn != Turn::MadeTopic {
+            (0..std::mem::take(&mut self.pings)).for_each(|_| self.answers.pong());
+        }
+    }
+
+    /// There is room, a topic was made, or there are answers.
     fn resume(&mut self) -> Going {
-        if self.is_held {
-            let progress = self.source.go_on(self.answers.ranges(now()));
-            self.hold(progress);
+        if self.turn != Turn::Done {
+            self.turn = self.source.go_on(self.answers.ranges(now()));
+            self.hold();
+            self.answer_pings();
         }
         Ok(())
     }
@@ -532,7 +551,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = reached(stage, Stage::Closed) => break,
-                _ = self.news.told.notified() => {}
+                () = self.news.come(self.turn) => {}
                 _ = self.stream.writable(), if has_more => {}
             }
         }
@@ -541,6 +560,7 @@ impl Connection {
 
     /// Sends the last answers.
     async fn say_goodbye(&mut self) {
+        self.answers.ranges(now()).extend(self.last_word.take());
         self.answers.flush();
         let sending = async {
             while self.send().is_ok() && !self.answers.unsent().is_empty() {
@@ -555,6 +575,12 @@ impl Connection {
         };
         let _ = tokio::time::timeout(LAST_ANSWERS, sending).await;
     }
+}
+
+fn about_no_event(at: u64, status: Status) -> Range {
+    let mut answer = Range::of(at, status);
+    answer.lane = NO_LANE;
+    answer
 }
 
 /// A [`Hello`] that outlives the bytes it came in.

@@ -65,6 +65,8 @@ pub use event::{Event, Origin};
 pub use handler::{Failure, Handler};
 pub use histogram::{Histogram, Snapshot};
 pub use options::{EngineOptions, STATES, StartError};
+#[cfg(feature = "net")]
+pub(crate) use source::Turn;
 pub use source::{Progress, Source, SourceOptions, WhenFull};
 pub use stats::{DropReason, LaneStats, Stats};
 pub use stores::{DeadLetter, DeadLetters, DeadReason, DurableLog, StoreError};
@@ -137,14 +139,12 @@ impl Engine {
 
     /// What it has done so far, and how it is now.
     pub fn stats(&self) -> Stats {
-        let mut dispatch = self.shared.dispatch();
-        dispatch.look_at_states(&self.shared);
-        let states = dispatch.states;
-        let depths = Lane::ALL.map(|lane| dispatch.lanes.depth(lane));
-        let counts = dispatch.counts.clone();
-        let (topics, producers) = (dispatch.topics.len(), dispatch.taken.len());
-        let producers_evicted = dispatch.taken.evicted();
-        drop(dispatch);
+        let (states, depths, counts, topics, producers, producers_evicted) = self.shared.with_dispatch(|dispatch| {
+            dispatch.look_at_states(&self.shared);
+            let depths = Lane::ALL.map(|lane| dispatch.lanes.depth(lane));
+            let (topics, producers) = (dispatch.topics.len(), dispatch.taken.len());
+            (dispatch.states, depths, dispatch.counts.clone(), topics, producers, dispatch.taken.evicted())
+        });
         let workers = &self.shared.workers;
         let sum = |of: &dyn Fn(&stats::WorkerCounts) -> u64| workers.iter().map(|counts| of(counts)).sum::<u64>();
         let lanes = Lane::ALL.map(|lane| {
