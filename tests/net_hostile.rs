@@ -245,3 +245,39 @@ fn a_stranger_is_told_nothing_of_its_events() {
     eventually("and its connection", || server.stats().closed[CloseReason::Unauthorized as usize] == 1);
     assert_eq!(server.stats().bad_bodies, 0);
 }
+
+/// Four stop in the middle, with all that there is for beginnings; the others' frames are as large.
+#[test]
+fn the_beginnings_of_frames_are_within_the_memory_and_who_stalls_keeps_the_others_for_a_while_alone() {
+    let domain = Domain::new();
+    let limit = 16 << 20;
+    let engine = Engine::options().domain(domain.name()).memory(limit);
+    let server = server_with(engine, |options| options.frame_timeout(Duration::from_secs(3)));
+    let address = server.tcp_addr().unwrap();
+    let frame = encoded(&event("t", 1, Priority::High, &[7; 1_000_000]));
+    let memory = || server.engine().stats().memory;
+    let mut stalled: Vec<_> = (1..=4).map(|n| Wire::introduced(address, [n; 16])).collect();
+    stalled.iter_mut().for_each(|wire| wire.send(&frame[..600_000]));
+    eventually("they have what they need", || memory() >= 4 * 1_000_000);
+    thread::scope(|scope| {
+        let others: Vec<_> = (5..=24)
+            .map(|n| {
+                let mut wire = Wire::introduced(address, [n; 16]);
+                let frame = &frame;
+                scope.spawn(move || {
+                    wire.send(frame);
+                    wire.until(|wire| wire.status(1).is_some());
+                    wire.status(1)
+                })
+            })
+            .collect();
+        while !others.iter().all(|other| other.is_finished()) {
+            let memory = memory();
+            assert!(memory <= limit, "{memory}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(others.into_iter().all(|other| other.join().unwrap() == Some(Status::Accepted)));
+    });
+    eventually("who stalled is closed", || server.stats().closed[CloseReason::SlowFrame as usize] == 4);
+    assert_eq!(server.stop(SHORTLY).memory, 0);
+}

@@ -33,6 +33,7 @@
 //! ```
 
 mod answers;
+mod beginnings;
 mod client;
 mod datagrams;
 mod error;

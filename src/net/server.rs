@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
+use super::beginnings::Beginnings;
 use super::{Error, http, tcp, udp};
 use crate::ack::Policy;
 use crate::engine::{Engine, Stats};
@@ -167,6 +168,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// Those whose events are held: each is told once when there is room.
     pub(super) held: Mutex<Vec<Arc<tcp::News>>>,
+    pub(super) beginnings: Arc<Beginnings>,
     pub(super) sessions: AtomicU64,
 }
 
@@ -329,6 +331,8 @@ impl Server {
             options,
             counts: Counts::default(),
             held: Mutex::default(),
+            // A frame is no longer than that.
+            beginnings: Arc::new(Beginnings::new(engine.memory_limit() / 4)),
             sessions: AtomicU64::new(0),
         });
         let told = shared.clone();

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answers::Answers;
+use super::beginnings::Beginning;
 use super::server::{CloseReason, Counts, Shared, Stage, is_authorized, reached, run};
 use super::session::{Session, Stop};
 use crate::ack::{NO_LANE, Range, Status};
@@ -168,6 +169,7 @@ struct Connection {
     /// The beginning of a frame of which the rest has not come, and since when it is there, in nanoseconds.
     tail: Vec<u8>,
     tail_since: u64,
+    beginning: Beginning,
     /// How many bytes there have to be before it is worth another look.
     need: usize,
     answers: Answers,
@@ -210,6 +212,7 @@ impl Connection {
         let max_len = if shared.options.token.is_some() { HELLO_LEN } else { shared.options.max_frame };
         Connection {
             session: Session::new(max_len),
+            beginning: Beginning::new(shared.beginnings.clone(), engine.clone(), news.clone()),
             answers: Answers::new(shared.options.acks),
             stream,
             peer,
@@ -255,6 +258,7 @@ impl Connection {
                 break reason;
             }
         };
+        self.beginning.end();
         let ended = self.settle(ended, &mut stage).await;
         if ended == CloseReason::Stopped {
             self.drain(&mut stage).await;
@@ -263,9 +267,11 @@ impl Connection {
         ended
     }
 
-    /// Whether more is read: not while what was read has to wait, nor while answers are left unread.
+    /// Whether more is read: not while what was read has to wait, nor while there is no memory for the rest of a frame, nor while
+    /// answers are left unread.
     fn wants_more(&mut self) -> bool {
-        let wants_more = self.turn == Turn::Done && self.answers.backlog() < BACKLOG && !self.source.is_ahead();
+        let has_room = self.turn == Turn::Done && !self.beginning.waits() && !self.source.is_ahead();
+        let wants_more = has_room && self.answers.backlog() < BACKLOG;
         if wants_more && self.was_paused {
             // What did not come meanwhile was not read: its client is not to blame.
             (self.last_byte, self.tail_since) = (now(), now());
@@ -338,7 +344,8 @@ impl Connection {
         let mut batch = if self.tail.len() >= READ / 4 {
             let mut batch = Batch::default();
             *batch.buffer() = std::mem::take(&mut self.tail);
-            batch.buffer().reserve(READ);
+            let rest = self.need.saturating_sub(batch.buffer().len());
+            batch.buffer().reserve_exact(rest.max(READ));
             batch
         } else {
             let mut batch = self.source.batch(READ);
@@ -430,12 +437,16 @@ impl Connection {
     fn keep(&mut self, had: usize, mut batch: Batch) {
         if had == 0 {
             self.tail_since = now();
+            self.beginning.end();
         }
         self.tail = std::mem::take(batch.buffer());
         if self.tail.len() < self.tail.capacity() / 4 {
             let few = self.tail.as_slice().to_vec();
             *batch.buffer() = std::mem::replace(&mut self.tail, few);
             self.source.give_back(batch);
+        }
+        if !self.tail.is_empty() {
+            self.beginning.keep(self.tail.capacity(), self.need);
         }
     }
 
@@ -448,6 +459,8 @@ impl Connection {
             return Err(self.forbid());
         }
         self.is_used = true;
+        // What it was the beginning of is charged as events from here on.
+        self.beginning.end();
         self.turn = self.source.hand_in(batch, self.answers.ranges(now()));
         self.hold();
         Ok(())
@@ -483,12 +496,15 @@ impl Connection {
         }
     }
 
-    /// There is room, a topic was made, or there are answers.
+    /// There is room or memory, a topic was made, or there are answers.
     fn resume(&mut self) -> Going {
         if self.turn != Turn::Done {
             self.turn = self.source.go_on(self.answers.ranges(now()));
             self.hold();
             self.answer_pings();
+        }
+        if self.beginning.waits() {
+            self.beginning.keep(self.tail.capacity(), self.need);
         }
         Ok(())
     }

@@ -112,6 +112,15 @@ impl Engine {
         self.shared.memory_limit
     }
 
+    /// Has somebody keep `now` bytes for events to come, and no more `before`; `held` is how much of each waits for others.
+    #[cfg(feature = "net")]
+    pub(crate) fn recharge(&self, [before, now]: [usize; 2], held: [usize; 2]) {
+        self.shared.memory.recharge([before, now], held);
+        if now - held[1] < before - held[0] {
+            self.shared.relieve_if_pressed(&Lane::ALL);
+        }
+    }
+
     /// What events survive that are answered as durable.
     pub fn durability(&self) -> Durability {
         self.durability
