@@ -281,3 +281,40 @@ fn the_beginnings_of_frames_are_within_the_memory_and_who_stalls_keeps_the_other
     eventually("who stalled is closed", || server.stats().closed[CloseReason::SlowFrame as usize] == 4);
     assert_eq!(server.stop(SHORTLY).memory, 0);
 }
+
+#[test]
+fn streams_that_are_held_go_on_in_their_order_and_none_is_forgotten() {
+    let domain = Domain::new();
+    let (step, steps) = mpsc::sync_channel::<()>(0);
+    let steps = Mutex::new(steps);
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let log = handled.clone();
+    let handler = move |event: &Handled<'_>| {
+        let _ = steps.lock().unwrap().recv_timeout(PATIENCE);
+        log.lock().unwrap().push(event.payload[0]);
+        Ok::<(), Failure>(())
+    };
+    let engine = Engine::options().domain(domain.name()).handler("**", handler);
+    let engine = engine.capacity(Lane::Realtime, 16).hold(PATIENCE * 100);
+    let server = server_with(engine, |options| options.threads(1));
+    let mut streams: Vec<_> = (0..10)
+        .map(|n| {
+            let mut stream = TcpStream::connect(server.tcp_addr().unwrap()).unwrap();
+            let before = server.stats().bytes;
+            let frames = silent(0, Priority::Critical, &[n]).repeat(100);
+            stream.write_all(&frames).unwrap();
+            // The thread that reads is at one connection until its events are held.
+            eventually("it was read", || server.stats().bytes == before + frames.len() as u64);
+            Some(stream)
+        })
+        .collect();
+    for _ in 0..50 {
+        step.send(()).unwrap();
+    }
+    // Those who wait in the middle and as the last go: what they sent is taken all the same.
+    (streams[4], streams[9]) = (None, None);
+    drop(step);
+    eventually("all are handled", || handled.lock().unwrap().len() == 1000);
+    assert!(handled.lock().unwrap().is_sorted());
+    server.stop(SHORTLY);
+}

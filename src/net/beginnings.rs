@@ -1,16 +1,16 @@
 //! Memory for frames that have not come whole. It is the engine's; of what it has, a share is given out for them, in turn: so each
 //! that has got its part can become whole, whoever else waits.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::line::Line;
 use super::tcp::News;
 use crate::engine::Engine;
 
 /// Up to so many bytes nobody waits for: it is what each connection may have.
 const FEW: usize = 4096;
 
-/// What is given out of the share, and who waits for some.
+/// What is given out of the share, and who waits.
 #[derive(Debug)]
 pub(super) struct Beginnings {
     share: usize,
@@ -20,7 +20,7 @@ pub(super) struct Beginnings {
 #[derive(Debug, Default)]
 struct State {
     given: usize,
-    waiting: VecDeque<Arc<News>>,
+    line: Line,
 }
 
 impl Beginnings {
@@ -30,13 +30,6 @@ impl Beginnings {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Has the one that waits longest try: there may be enough for it.
-    fn go_on(&self) {
-        self.waiting.iter().take(1).for_each(|first| first.told.notify_one());
     }
 }
 
@@ -73,22 +66,15 @@ impl Beginning {
 
     fn is_given(&mut self, whole: usize) -> bool {
         let mut state = self.all.state();
-        let place = state.waiting.iter().position(|waiting| Arc::ptr_eq(waiting, &self.news));
-        let is_next = place.is_some_and(|place| place == 0) || state.waiting.is_empty();
         // A frame that is larger than the share has all of it.
-        let is_enough = is_next && (state.given == 0 || state.given + whole <= self.all.share);
-        if self.given == 0 && !is_enough {
-            if place.is_none() {
-                state.waiting.push_back(self.news.clone());
-            }
+        let is_enough = state.given == 0 || state.given + whole <= self.all.share;
+        if self.given == 0 && !(state.line.is_first(&self.news) && is_enough) {
+            state.line.join(&self.news);
             return false;
         }
         state.given = state.given - self.given + whole;
         self.given = whole;
-        if place.is_some() {
-            state.waiting.pop_front();
-            state.go_on();
-        }
+        state.line.leave(&self.news);
         true
     }
 
@@ -97,8 +83,8 @@ impl Beginning {
         if self.waits || self.given > 0 {
             let mut state = self.all.state();
             state.given -= std::mem::take(&mut self.given);
-            state.waiting.retain(|waiting| !Arc::ptr_eq(waiting, &self.news));
-            state.go_on();
+            state.line.leave(&self.news);
+            state.line.call();
             self.waits = false;
         }
         self.charge(0);

@@ -41,6 +41,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
+mod line;
 mod metrics;
 pub mod openmetrics;
 mod server;

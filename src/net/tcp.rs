@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answers::Answers;
 use super::beginnings::Beginning;
+use super::line::Place;
 use super::server::{CloseReason, Counts, Shared, Stage, is_authorized, reached, run};
 use super::session::{Session, Stop};
 use crate::ack::{NO_LANE, Range, Status};
@@ -97,7 +98,7 @@ pub(super) fn read(
             let (engine, shared, stage) = (engine.clone(), shared.clone(), stage.clone());
             let awake = awake.clone();
             tasks.spawn(async move {
-                let _place = Place(&shared.counts);
+                let _open = Open(&shared.counts);
                 let reason = match TcpStream::from_std(stream) {
                     Ok(stream) => Connection::new(stream, peer, engine, shared.clone(), awake).run(stage).await,
                     Err(_) => CloseReason::Cut,
@@ -113,9 +114,9 @@ pub(super) fn read(
 }
 
 /// A connection's place among those that there may be, given back whatever becomes of it.
-struct Place<'c>(&'c Counts);
+struct Open<'c>(&'c Counts);
 
-impl Drop for Place<'_> {
+impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -158,6 +159,7 @@ struct Connection {
     is_introduced: bool,
     /// How far the engine got with what was read last.
     turn: Turn,
+    place: Place,
     /// Pings among that, which are answered behind what came before them.
     pings: u32,
     /// What the client is told behind all other answers.
@@ -184,8 +186,6 @@ struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) told: Notify,
-    /// Whether it is among those that are told when there is room: by whoever tells it, back to false before that.
-    pub(super) is_listed: AtomicBool,
 }
 
 impl News {
@@ -212,6 +212,7 @@ impl Connection {
         let max_len = if shared.options.token.is_some() { HELLO_LEN } else { shared.options.max_frame };
         Connection {
             session: Session::new(max_len),
+            place: Place::new(shared.held.clone(), news.clone()),
             beginning: Beginning::new(shared.beginnings.clone(), engine.clone(), news.clone()),
             answers: Answers::new(shared.options.acks),
             stream,
@@ -479,12 +480,9 @@ impl Connection {
     }
 
     fn hold(&mut self) {
-        if self.turn == Turn::Held {
-            if !self.news.is_listed.swap(true, Ordering::Relaxed) {
-                let mut held = self.shared.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                held.push(self.news.clone());
-            }
-            // Room that came before it was in the list was told to others.
+        let held_for = |turn, source: &Source| if turn == Turn::Held { source.held_for() } else { None };
+        while self.place.wait(held_for(self.turn, &self.source)) {
+            // Room that came before it was in line was told to others.
             self.turn = self.source.go_on(self.answers.ranges(now()));
         }
     }

@@ -14,6 +14,8 @@ use super::shared::Shared;
 use crate::ack::Range;
 use crate::dedup::ProducerId;
 use crate::frame;
+#[cfg(feature = "net")]
+use crate::frame::Priority;
 use crate::std::futex::{now, real_now};
 
 /// One connection, or one thread of this program, from which events come.
@@ -329,6 +331,14 @@ impl Source {
     #[cfg(feature = "net")]
     pub(crate) fn hold(&self) -> u64 {
         self.engine.hold
+    }
+
+    /// The priority of the event that is held, and of none if none is.
+    #[cfg(feature = "net")]
+    pub(crate) fn held_for(&self) -> Option<Priority> {
+        let waiting = self.held.as_ref()?;
+        let all = waiting.handles[0].as_ref()?.shared().entries();
+        all.get(waiting.held.next()).map(|entry| entry.priority)
     }
 
     /// Whether so many bytes of its events are under way that no more should be read. Its `notify` is called when that is over.
