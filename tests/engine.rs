@@ -559,7 +559,9 @@ fn no_event_waits_for_a_lanes_state_to_be_told() {
 #[test]
 fn sources_that_are_held_do_not_wait_for_each_other() {
     let domain = Domain::new();
-    let engine = options(&domain).memory(1 << 20).capacity(Lane::Transactional, 16).start().unwrap();
+    // However long it takes: nothing gives way.
+    let engine = options(&domain).memory(1 << 20).capacity(Lane::Transactional, 16).hold(PATIENCE * 100);
+    let engine = engine.start().unwrap();
     let silent = |n| frame::Event { flags: Flags::default(), ..event("t", n, Priority::Medium, &[7; 200]) };
     let sources: Vec<_> = (0..6)
         .map(|_| {

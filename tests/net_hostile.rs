@@ -305,6 +305,10 @@ fn streams_that_are_held_go_on_in_their_order_and_none_is_forgotten() {
             stream.write_all(&frames).unwrap();
             // The thread that reads is at one connection until its events are held.
             eventually("it was read", || server.stats().bytes == before + frames.len() as u64);
+            eventually("there is no room, nor will be", || {
+                let stats = server.engine().stats();
+                stats.lanes[0].processed == 1 && stats.lanes[0].depth == 16
+            });
             Some(stream)
         })
         .collect();
