@@ -1,10 +1,12 @@
 //! The event engine by itself, without sockets: what handlers and stores are promised.
 #![cfg(feature = "std")]
 
+mod logging;
 mod support;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use conduit::engine::{
 use conduit::frame::{self, Durability, Flags, Priority};
 use conduit::lanes::Lane;
 use conduit::topic::Start;
+use logging::Logged;
 use support::{Domain, Noise, PATIENCE, eventually};
 
 const ME: ProducerId = *b"a test's program";
@@ -473,11 +476,92 @@ fn a_change_of_a_lanes_state_is_published() {
     while !next().contains(r#""state":"running""#) {}
 }
 
+/// Has whoever logs this, of this topic, wait there: who is told when it is, and lets it go on once it is dropped.
+fn stopped_at(message: &'static str, topic: &'static str) -> (impl tracing::Subscriber, Receiver<()>, Sender<()>) {
+    let ((begin, begun), (go, going)) = (mpsc::channel(), mpsc::channel());
+    let going = Mutex::new(going);
+    let logged = Logged(move |said: &str, of: &str| {
+        if (said, of) == (message, topic) && begin.send(()).is_ok() {
+            let _: Result<(), _> = going.lock().unwrap().recv_timeout(PATIENCE);
+        }
+    });
+    (logged, begun, go)
+}
+
+#[test]
+fn no_event_waits_for_the_topic_of_another_to_be_made() {
+    let domain = Domain::new();
+    let engine = options(&domain).start().unwrap();
+    let mut urgent = engine.source(Origin::Local).producer(ME).open();
+    urgent.submit(&event("known", 1, Priority::Critical, b"x"));
+    let (logged, begun, go) = stopped_at("made the topic", "first");
+    let dispatched = |producer: u8, topics: [&str; 3]| {
+        let mut source = engine.source(Origin::Local).producer([producer; 16]).open();
+        let (mut batch, mut answers) = (Batch::default(), Vec::new());
+        (1..).zip(topics).for_each(|(n, topic)| batch.push(&event(topic, n, Priority::Medium, b"x")));
+        assert_eq!(source.dispatch(&mut batch, &mut answers), Progress::Done);
+        answers.iter().map(|range| (range.first(), range.last(), range.status)).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let make = || dispatched(1, ["known", "first", "known"]);
+        let maker = scope.spawn(move || tracing::subscriber::with_default(logged, make));
+        begun.recv_timeout(PATIENCE).unwrap();
+        eventually("what came before it is processed", || engine.stats().lanes[1].processed == 1);
+        for (n, topic) in [(2, "known"), (3, "second")] {
+            assert_eq!(urgent.submit(&event(topic, n, Priority::Critical, b"x")).unwrap().status, Status::Accepted);
+        }
+        eventually("others are processed", || engine.stats().lanes[0].processed == 3);
+        let of_the_same = scope.spawn(|| dispatched(2, ["first"; 3]));
+        assert!(!maker.is_finished() && engine.stats().topics == 2);
+        drop((begun, go));
+        let accepted = [(1, 3, Status::Accepted)];
+        assert_eq!([maker.join().unwrap(), of_the_same.join().unwrap()], [accepted, accepted]);
+    });
+    assert_eq!((engine.stats().topics, engine.stop(SOON).lanes[1].processed), (3, 6));
+}
+
+#[test]
+fn no_event_waits_for_a_lanes_state_to_be_told() {
+    let domain = Domain::new();
+    let gate = Gate::default();
+    let engine = options(&domain).capacity(Lane::Transactional, 16).handler("t", gate.handler()).start().unwrap();
+    let mut subscriber = domain.subscriber().start(Start::Oldest).wait(PATIENCE).open(STATES).unwrap();
+    let mut urgent = engine.source(Origin::Local).open();
+    urgent.submit(&event("t", 0, Priority::Medium, b"x"));
+    eventually("the handler is at it", || engine.stats().lanes[1].processed == 1);
+    let (logged, begun, go) = stopped_at("a lane's state changed", "");
+    let fill = || {
+        let mut source = engine.source(Origin::Local).producer(ME).open();
+        (1..).find(|&n| source.submit(&event("t", n, Priority::Medium, b"x")).unwrap().status == Status::Throttled)
+    };
+    thread::scope(|scope| {
+        let teller = scope.spawn(|| tracing::subscriber::with_default(logged, fill));
+        begun.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(urgent.submit(&event("u", 1, Priority::Critical, b"x")).unwrap().status, Status::Accepted);
+        eventually("it is processed", || engine.stats().lanes[0].processed == 1);
+        assert!(!teller.is_finished());
+        drop((begun, go));
+        teller.join().unwrap();
+    });
+    gate.open();
+    let mut state = "running".to_string();
+    let mut told = 0;
+    while told == 0 || state != "running" {
+        let text = String::from_utf8(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().to_vec()).unwrap();
+        assert!(text.contains(&format!(r#""before":"{state}""#)), "{text} behind {state}");
+        state = text.split(r#""state":""#).nth(1).unwrap().split('"').next().unwrap().into();
+        told += 1;
+    }
+    assert!(told > 2, "it was paused and draining in between");
+}
+
 /// What is held waits for memory, and must not wait for its own.
 #[test]
 fn sources_that_are_held_do_not_wait_for_each_other() {
     let domain = Domain::new();
-    let engine = options(&domain).memory(1 << 20).capacity(Lane::Transactional, 16).start().unwrap();
+    // However long it takes: nothing gives way.
+    let engine = options(&domain).memory(1 << 20).capacity(Lane::Transactional, 16).hold(PATIENCE * 100);
+    let engine = engine.start().unwrap();
     let silent = |n| frame::Event { flags: Flags::default(), ..event("t", n, Priority::Medium, &[7; 200]) };
     let sources: Vec<_> = (0..6)
         .map(|_| {
@@ -573,6 +657,30 @@ fn what_a_log_did_not_take_before_the_end_is_counted() {
     let mut source = engine.source(Origin::Local).producer(ME).open();
     (1..=10).for_each(|n| _ = source.submit(&durable(n)));
     assert_eq!(engine.stop(Duration::from_millis(20)).log_lost, 10);
+}
+
+#[test]
+fn an_event_that_cannot_be_published_is_a_dead_letter_and_given_to_no_handler() {
+    let domain = Domain::new();
+    let letters = Letters::default();
+    let given = Arc::new(Mutex::new(Vec::new()));
+    let list = given.clone();
+    let handler = move |event: &Event<'_>| {
+        list.lock().unwrap().push(event.sequence);
+        Ok::<(), Failure>(())
+    };
+    let limits = conduit::engine::TopicLimits { memory: 1 << 20, ..Default::default() };
+    let engine = options(&domain).topics(limits).handler("**", handler).dead_letters(letters.clone()).start().unwrap();
+    let mut source = engine.source(Origin::Local).producer(ME).open();
+    let (long, mut batch) = (vec![7; 1 << 20], Batch::default());
+    for (n, payload) in (1..).zip([&b"short"[..], &long, b"short", &long, &long, b"short"]) {
+        batch.push(&event("t", n, Priority::Medium, payload));
+    }
+    assert_eq!(source.dispatch(&mut batch, &mut Vec::new()), Progress::Done);
+    let stats = engine.stop(SOON);
+    let dead: Vec<_> = letters.kept().iter().map(|letter| (letter.1, letter.2)).collect();
+    assert_eq!(dead, [2, 4, 5].map(|n| (n, DeadReason::Unpublished)));
+    assert_eq!((&given.lock().unwrap()[..], stats.handled, stats.lanes[1].processed), (&[1, 3, 6][..], 3, 6));
 }
 
 /// An event of a megabyte must not set aside hundreds of it.

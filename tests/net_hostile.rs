@@ -1,12 +1,13 @@
 //! What becomes of events, and of those who sent them, where things meet that seldom do.
 #![cfg(feature = "net")]
 
+mod logging;
 mod support;
 mod wire;
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use conduit::engine::{DropReason, Engine, EngineOptions, Event as Handled, Failu
 use conduit::frame::{self, Flags, Header, Kind, Priority};
 use conduit::lanes::Lane;
 use conduit::net::CloseReason;
+use logging::Logged;
 use support::{Domain, PATIENCE, eventually};
 use wire::{SHORTLY, Wire, encoded, event, hello, server, server_with};
 
@@ -188,4 +190,135 @@ fn strangers_have_no_room_for_more_than_a_greeting() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     eventually("it is refused at its header", || server.stats().closed[CloseReason::BadFrame as usize] == 1);
+}
+
+/// The makers of two of many topics wait until what is asked of them has happened: whatever the urgent event has to wait for,
+/// the second of them would wait for it in vain.
+#[test]
+fn an_urgent_event_waits_for_no_more_than_one_of_many_topics_to_be_made() {
+    let domain = Domain::new();
+    let ((begin, begun), (go, going)) = (mpsc::channel(), mpsc::channel::<()>());
+    let going = Mutex::new(going);
+    let logged = Logged(move |said: &str, topic: &str| {
+        if said == "made the topic" && (topic == "many/100" || topic == "many/110") {
+            let _ = begin.send(());
+            let _ = going.lock().unwrap().recv_timeout(PATIENCE);
+        }
+    });
+    tracing::subscriber::set_global_default(logged).unwrap();
+    let server = server(&domain, |options| options.threads(1));
+    let mut urgent = Wire::introduced(server.tcp_addr().unwrap(), ME);
+    urgent.send(&encoded(&event("alarm", 1, Priority::Critical, b"x")));
+    urgent.until(|wire| wire.count(Status::Accepted) == 1);
+    let mut stream = Wire::introduced(server.tcp_addr().unwrap(), [2; 16]);
+    let topics: Vec<_> = (1..=1000).map(|n| format!("many/{n}")).collect();
+    let frames = (1..).zip(&topics).flat_map(|(n, topic)| encoded(&event(topic, n, Priority::Batch, b"x")));
+    stream.send(&[frames.collect::<Vec<_>>(), Header::new(Kind::Ping).encode().to_vec()].concat());
+    begun.recv_timeout(PATIENCE).unwrap();
+    urgent.send(&encoded(&event("alarm", 2, Priority::Critical, b"x")));
+    go.send(()).unwrap();
+    begun.recv_timeout(PATIENCE).unwrap();
+    urgent.until(|wire| wire.count(Status::Accepted) == 2);
+    assert!(server.engine().stats().topics <= 111);
+    go.send(()).unwrap();
+    stream.until(|wire| wire.pongs == 1);
+    assert_eq!(stream.count(Status::Accepted), 1000, "the pong comes behind all answers");
+    assert_eq!(server.stop(SHORTLY).accepted, [1000, 0, 0, 0, 2]);
+}
+
+#[test]
+fn a_stranger_is_told_nothing_of_its_events() {
+    let domain = Domain::new();
+    let server = server(&domain, |options| options.token("s3cret"));
+    let with_crc =
+        frame::Event { flags: Flags::ACK_REQUESTED.and(Flags::BODY_CRC), ..event("t", 7, Priority::High, b"x") };
+    let mut changed = encoded(&with_crc);
+    *changed.last_mut().unwrap() ^= 1;
+    let mut wire = Wire::connect(server.tcp_addr().unwrap());
+    wire.send(&changed);
+    wire.until_closed();
+    assert_eq!((&wire.faults[..], wire.answers.len()), (&[(Status::Unauthorized, 0)][..], 0));
+    drop(wire);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(&changed, server.udp_addr().unwrap()).unwrap();
+    eventually("its datagram is refused", || server.stats().unauthorized_datagrams == 1);
+    eventually("and its connection", || server.stats().closed[CloseReason::Unauthorized as usize] == 1);
+    assert_eq!(server.stats().bad_bodies, 0);
+}
+
+/// Four stop in the middle, with all that there is for beginnings; the others' frames are as large.
+#[test]
+fn the_beginnings_of_frames_are_within_the_memory_and_who_stalls_keeps_the_others_for_a_while_alone() {
+    let domain = Domain::new();
+    let limit = 16 << 20;
+    let engine = Engine::options().domain(domain.name()).memory(limit);
+    let server = server_with(engine, |options| options.frame_timeout(Duration::from_secs(3)));
+    let address = server.tcp_addr().unwrap();
+    let frame = encoded(&event("t", 1, Priority::High, &[7; 1_000_000]));
+    let memory = || server.engine().stats().memory;
+    let mut stalled: Vec<_> = (1..=4).map(|n| Wire::introduced(address, [n; 16])).collect();
+    stalled.iter_mut().for_each(|wire| wire.send(&frame[..600_000]));
+    eventually("they have what they need", || memory() >= 4 * 1_000_000);
+    thread::scope(|scope| {
+        let others: Vec<_> = (5..=24)
+            .map(|n| {
+                let mut wire = Wire::introduced(address, [n; 16]);
+                let frame = &frame;
+                scope.spawn(move || {
+                    wire.send(frame);
+                    wire.until(|wire| wire.status(1).is_some());
+                    wire.status(1)
+                })
+            })
+            .collect();
+        while !others.iter().all(|other| other.is_finished()) {
+            let memory = memory();
+            assert!(memory <= limit, "{memory}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(others.into_iter().all(|other| other.join().unwrap() == Some(Status::Accepted)));
+    });
+    eventually("who stalled is closed", || server.stats().closed[CloseReason::SlowFrame as usize] == 4);
+    assert_eq!(server.stop(SHORTLY).memory, 0);
+}
+
+#[test]
+fn streams_that_are_held_go_on_in_their_order_and_none_is_forgotten() {
+    let domain = Domain::new();
+    let (step, steps) = mpsc::sync_channel::<()>(0);
+    let steps = Mutex::new(steps);
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let log = handled.clone();
+    let handler = move |event: &Handled<'_>| {
+        let _ = steps.lock().unwrap().recv_timeout(PATIENCE);
+        log.lock().unwrap().push(event.payload[0]);
+        Ok::<(), Failure>(())
+    };
+    let engine = Engine::options().domain(domain.name()).handler("**", handler);
+    let engine = engine.capacity(Lane::Realtime, 16).hold(PATIENCE * 100);
+    let server = server_with(engine, |options| options.threads(1));
+    let mut streams: Vec<_> = (0..10)
+        .map(|n| {
+            let mut stream = TcpStream::connect(server.tcp_addr().unwrap()).unwrap();
+            let before = server.stats().bytes;
+            let frames = silent(0, Priority::Critical, &[n]).repeat(100);
+            stream.write_all(&frames).unwrap();
+            // The thread that reads is at one connection until its events are held.
+            eventually("it was read", || server.stats().bytes == before + frames.len() as u64);
+            eventually("there is no room, nor will be", || {
+                let stats = server.engine().stats();
+                stats.lanes[0].processed == 1 && stats.lanes[0].depth == 16
+            });
+            Some(stream)
+        })
+        .collect();
+    for _ in 0..50 {
+        step.send(()).unwrap();
+    }
+    // Those who wait in the middle and as the last go: what they sent is taken all the same.
+    (streams[4], streams[9]) = (None, None);
+    drop(step);
+    eventually("all are handled", || handled.lock().unwrap().len() == 1000);
+    assert!(handled.lock().unwrap().is_sorted());
+    server.stop(SHORTLY);
 }

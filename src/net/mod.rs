@@ -33,6 +33,7 @@
 //! ```
 
 mod answers;
+mod beginnings;
 mod client;
 mod datagrams;
 mod error;
@@ -40,6 +41,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
+mod line;
 mod metrics;
 pub mod openmetrics;
 mod server;

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
+use super::beginnings::Beginnings;
+use super::line::Held;
 use super::{Error, http, tcp, udp};
 use crate::ack::Policy;
 use crate::engine::{Engine, Stats};
@@ -165,8 +167,8 @@ pub(super) enum Stage {
 pub(super) struct Shared {
     pub(super) options: ServerOptions,
     pub(super) counts: Counts,
-    /// Those whose events are held: each is told once when there is room.
-    pub(super) held: Mutex<Vec<Arc<tcp::News>>>,
+    pub(super) held: Arc<Held>,
+    pub(super) beginnings: Arc<Beginnings>,
     pub(super) sessions: AtomicU64,
 }
 
@@ -328,16 +330,13 @@ impl Server {
         let shared = Arc::new(Shared {
             options,
             counts: Counts::default(),
-            held: Mutex::default(),
+            held: Arc::default(),
+            // A frame is no longer than that.
+            beginnings: Arc::new(Beginnings::new(engine.memory_limit() / 4)),
             sessions: AtomicU64::new(0),
         });
-        let told = shared.clone();
-        engine.on_room(move || {
-            for waiting in std::mem::take(&mut *told.held.lock().unwrap_or_else(PoisonError::into_inner)) {
-                waiting.is_listed.store(false, Ordering::Relaxed);
-                waiting.told.notify_one();
-            }
-        });
+        let held = shared.held.clone();
+        engine.on_room(move || held.call());
         let (stage, watched) = watch::channel(Stage::Open);
         let mut server = Server {
             engine: Some(engine.clone()),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -15,10 +15,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answers::Answers;
+use super::beginnings::Beginning;
+use super::line::Place;
 use super::server::{CloseReason, Counts, Shared, Stage, is_authorized, reached, run};
 use super::session::{Session, Stop};
 use crate::ack::{NO_LANE, Range, Status};
-use crate::engine::{Batch, Engine, Origin, Progress, Source};
+use crate::engine::{Batch, Engine, Origin, Source, Turn};
 use crate::frame::{Dialect, Fault, Hello, Kind, VERSION, Welcome};
 use crate::std::futex::now;
 
@@ -96,7 +98,7 @@ pub(super) fn read(
             let (engine, shared, stage) = (engine.clone(), shared.clone(), stage.clone());
             let awake = awake.clone();
             tasks.spawn(async move {
-                let _place = Place(&shared.counts);
+                let _open = Open(&shared.counts);
                 let reason = match TcpStream::from_std(stream) {
                     Ok(stream) => Connection::new(stream, peer, engine, shared.clone(), awake).run(stage).await,
                     Err(_) => CloseReason::Cut,
@@ -112,9 +114,9 @@ pub(super) fn read(
 }
 
 /// A connection's place among those that there may be, given back whatever becomes of it.
-struct Place<'c>(&'c Counts);
+struct Open<'c>(&'c Counts);
 
-impl Drop for Place<'_> {
+impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -155,8 +157,13 @@ struct Connection {
     session: Session,
     source: Source,
     is_introduced: bool,
-    /// Whether some of what was read last has to wait for room.
-    is_held: bool,
+    /// How far the engine got with what was read last.
+    turn: Turn,
+    place: Place,
+    /// Pings among that, which are answered behind what came before them.
+    pings: u32,
+    /// What the client is told behind all other answers.
+    last_word: Option<Range>,
     /// Whether the source has handed in events.
     is_used: bool,
     /// Whether nothing was read when it was last asked.
@@ -164,6 +171,7 @@ struct Connection {
     /// The beginning of a frame of which the rest has not come, and since when it is there, in nanoseconds.
     tail: Vec<u8>,
     tail_since: u64,
+    beginning: Beginning,
     /// How many bytes there have to be before it is worth another look.
     need: usize,
     answers: Answers,
@@ -178,8 +186,17 @@ struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) told: Notify,
-    /// Whether it is among those that are told when there is room: by whoever tells it, back to false before that.
-    pub(super) is_listed: AtomicBool,
+}
+
+impl News {
+    /// Waits until they come; where a topic was made, until others had a turn.
+    async fn come(&self, turn: Turn) {
+        if turn == Turn::MadeTopic {
+            tokio::task::yield_now().await;
+        } else {
+            self.told.notified().await;
+        }
+    }
 }
 
 /// Whether a connection goes on.
@@ -195,6 +212,8 @@ impl Connection {
         let max_len = if shared.options.token.is_some() { HELLO_LEN } else { shared.options.max_frame };
         Connection {
             session: Session::new(max_len),
+            place: Place::new(shared.held.clone(), news.clone()),
+            beginning: Beginning::new(shared.beginnings.clone(), engine.clone(), news.clone()),
             answers: Answers::new(shared.options.acks),
             stream,
             peer,
@@ -203,7 +222,9 @@ impl Connection {
             awake,
             source,
             is_introduced: false,
-            is_held: false,
+            turn: Turn::Done,
+            pings: 0,
+            last_word: None,
             is_used: false,
             was_paused: false,
             tail: Vec::new(),
@@ -229,7 +250,7 @@ impl Connection {
                     Err(_) => Err(CloseReason::Cut),
                 },
                 _ = self.stream.writable(), if has_more => Ok(()),
-                _ = self.news.told.notified() => self.resume(),
+                () = self.news.come(self.turn) => self.resume(),
                 _ = timer.as_mut() => self.look_at_the_clock(),
             };
             let sent = self.send();
@@ -238,6 +259,7 @@ impl Connection {
                 break reason;
             }
         };
+        self.beginning.end();
         let ended = self.settle(ended, &mut stage).await;
         if ended == CloseReason::Stopped {
             self.drain(&mut stage).await;
@@ -246,9 +268,11 @@ impl Connection {
         ended
     }
 
-    /// Whether more is read: not while what was read has to wait, nor while answers are left unread.
+    /// Whether more is read: not while what was read has to wait, nor while there is no memory for the rest of a frame, nor while
+    /// answers are left unread.
     fn wants_more(&mut self) -> bool {
-        let wants_more = !self.is_held && self.answers.backlog() < BACKLOG && !self.source.is_ahead();
+        let has_room = self.turn == Turn::Done && !self.beginning.waits() && !self.source.is_ahead();
+        let wants_more = has_room && self.answers.backlog() < BACKLOG;
         if wants_more && self.was_paused {
             // What did not come meanwhile was not read: its client is not to blame.
             (self.last_byte, self.tail_since) = (now(), now());
@@ -259,12 +283,12 @@ impl Connection {
 
     /// Waits until what was read before the connection ended has found room, unless the server stops.
     async fn settle(&mut self, ended: CloseReason, stage: &mut watch::Receiver<Stage>) -> CloseReason {
-        while self.is_held && ended != CloseReason::Stopped {
+        while self.turn != Turn::Done && ended != CloseReason::Stopped {
             let hold = Duration::from_nanos(self.source.hold().max(1_000_000));
             tokio::select! {
                 biased;
                 () = reached(stage, Stage::Draining) => return CloseReason::Stopped,
-                _ = self.news.told.notified() => {}
+                () = self.news.come(self.turn) => {}
                 () = tokio::time::sleep(hold) => {}
             }
             let _ = self.resume();
@@ -287,7 +311,7 @@ impl Connection {
         if !self.answers.unsent().is_empty() {
             at = at.min(self.unread_since.saturating_add(nanos(options.frame_timeout)));
         }
-        if self.is_held {
+        if self.turn == Turn::Held {
             at = at.min(now().saturating_add(self.source.hold().max(1_000_000)));
         }
         let at = at.min(self.answers.due_at().unwrap_or(u64::MAX));
@@ -304,7 +328,7 @@ impl Connection {
         if !self.answers.unsent().is_empty() && is_over(self.unread_since, options.frame_timeout) {
             return Err(CloseReason::Unread);
         }
-        if self.is_held {
+        if self.turn != Turn::Done {
             return self.resume();
         }
         if self.was_paused {
@@ -321,7 +345,8 @@ impl Connection {
         let mut batch = if self.tail.len() >= READ / 4 {
             let mut batch = Batch::default();
             *batch.buffer() = std::mem::take(&mut self.tail);
-            batch.buffer().reserve(READ);
+            let rest = self.need.saturating_sub(batch.buffer().len());
+            batch.buffer().reserve_exact(rest.max(READ));
             batch
         } else {
             let mut batch = self.source.batch(READ);
@@ -353,28 +378,28 @@ impl Connection {
     /// Hands the events in what was read to the engine, and does what else is asked for.
     fn understand(&mut self, had: usize, mut batch: Batch) -> Going {
         let mut at = 0;
-        let (mut had, mut pings) = (had, 0);
+        let mut had = had;
         loop {
             let (bytes, mut entries) = batch.split();
             match self.session.read(bytes, &mut at, &mut entries) {
                 Stop::Incomplete { need } => {
                     self.need = need;
-                    if at == 0 && pings == 0 {
+                    if at == 0 && self.pings == 0 {
                         // What was there before and is still not whole has been waited for since then.
                         self.keep(had, batch);
                         return Ok(());
                     }
                     let rest = bytes[at..].to_vec();
                     self.hand_in(&mut batch)?;
-                    // Behind the answers to what came before them.
-                    (0..pings).for_each(|_| self.answers.pong());
+                    self.answer_pings();
                     batch.clear();
                     *batch.buffer() = rest;
                     self.keep(0, batch);
                     return Ok(());
                 }
-                Stop::Ping if !self.is_introduced && self.shared.options.token.is_some() => return Err(self.forbid()),
-                Stop::Ping => pings += 1,
+                // Before anything is answered.
+                Stop::Ping | Stop::BadBody { .. } if self.is_stranger() => return Err(self.forbid()),
+                Stop::Ping => self.pings += 1,
                 Stop::BadBody { sequence } => {
                     Counts::add(&self.shared.counts.bad_bodies, 1);
                     if sequence != 0 {
@@ -404,9 +429,7 @@ impl Connection {
     fn refuse(&mut self, fault: Fault, offset: u64) -> CloseReason {
         tracing::debug!(peer = %self.peer, %fault, offset, "a connection is closed: nothing behind this can be trusted");
         if self.session.dialect() != Some(Dialect::Legacy) {
-            let mut answer = Range::of(offset, Status::from(fault));
-            answer.lane = NO_LANE;
-            self.answers.ranges(now()).push(answer);
+            self.last_word = Some(about_no_event(offset, Status::from(fault)));
         }
         CloseReason::BadFrame
     }
@@ -415,12 +438,16 @@ impl Connection {
     fn keep(&mut self, had: usize, mut batch: Batch) {
         if had == 0 {
             self.tail_since = now();
+            self.beginning.end();
         }
         self.tail = std::mem::take(batch.buffer());
         if self.tail.len() < self.tail.capacity() / 4 {
             let few = self.tail.as_slice().to_vec();
             *batch.buffer() = std::mem::replace(&mut self.tail, few);
             self.source.give_back(batch);
+        }
+        if !self.tail.is_empty() {
+            self.beginning.keep(self.tail.capacity(), self.need);
         }
     }
 
@@ -429,41 +456,53 @@ impl Connection {
         if batch.is_empty() {
             return Ok(());
         }
-        if !self.is_introduced && self.shared.options.token.is_some() {
+        if self.is_stranger() {
             return Err(self.forbid());
         }
         self.is_used = true;
-        let progress = self.source.hand_in(batch, self.answers.ranges(now()));
-        self.hold(progress);
+        // What it was the beginning of is charged as events from here on.
+        self.beginning.end();
+        self.turn = self.source.hand_in(batch, self.answers.ranges(now()));
+        self.hold();
         Ok(())
+    }
+
+    /// Whether the client has yet to show that it may send events.
+    fn is_stranger(&self) -> bool {
+        !self.is_introduced && self.shared.options.token.is_some()
     }
 
     fn forbid(&mut self) -> CloseReason {
         if self.session.dialect() != Some(Dialect::Legacy) {
-            let mut answer = Range::of(0, Status::Unauthorized);
-            answer.lane = NO_LANE;
-            self.answers.ranges(now()).push(answer);
+            self.last_word = Some(about_no_event(0, Status::Unauthorized));
         }
         CloseReason::Unauthorized
     }
 
-    fn hold(&mut self, progress: Progress) {
-        self.is_held = progress == Progress::Held;
-        if self.is_held {
-            if !self.news.is_listed.swap(true, Ordering::Relaxed) {
-                let mut held = self.shared.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                held.push(self.news.clone());
-            }
-            // Room that came before it was in the list was told to others.
-            self.is_held = self.source.go_on(self.answers.ranges(now())) == Progress::Held;
+    fn hold(&mut self) {
+        let held_for = |turn, source: &Source| if turn == Turn::Held { source.held_for() } else { None };
+        while self.place.wait(held_for(self.turn, &self.source)) {
+            // Room that came before it was in line was told to others.
+            self.turn = self.source.go_on(self.answers.ranges(now()));
         }
     }
 
-    /// There is room, or there are answers.
+    /// Behind the answers to what came before the pings: those come as soon as there is nothing but room to be waited for.
+    fn answer_pings(&mut self) {
+        if self.turn != Turn::MadeTopic {
+            (0..std::mem::take(&mut self.pings)).for_each(|_| self.answers.pong());
+        }
+    }
+
+    /// There is room or memory, a topic was made, or there are answers.
     fn resume(&mut self) -> Going {
-        if self.is_held {
-            let progress = self.source.go_on(self.answers.ranges(now()));
-            self.hold(progress);
+        if self.turn != Turn::Done {
+            self.turn = self.source.go_on(self.answers.ranges(now()));
+            self.hold();
+            self.answer_pings();
+        }
+        if self.beginning.waits() {
+            self.beginning.keep(self.tail.capacity(), self.need);
         }
         Ok(())
     }
@@ -526,7 +565,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = reached(stage, Stage::Closed) => break,
-                _ = self.news.told.notified() => {}
+                () = self.news.come(self.turn) => {}
                 _ = self.stream.writable(), if has_more => {}
             }
         }
@@ -535,6 +574,7 @@ impl Connection {
 
     /// Sends the last answers.
     async fn say_goodbye(&mut self) {
+        self.answers.ranges(now()).extend(self.last_word.take());
         self.answers.flush();
         let sending = async {
             while self.send().is_ok() && !self.answers.unsent().is_empty() {
@@ -549,6 +589,12 @@ impl Connection {
         };
         let _ = tokio::time::timeout(LAST_ANSWERS, sending).await;
     }
+}
+
+fn about_no_event(at: u64, status: Status) -> Range {
+    let mut answer = Range::of(at, status);
+    answer.lane = NO_LANE;
+    answer
 }
 
 /// A [`Hello`] that outlives the bytes it came in.

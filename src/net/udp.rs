@@ -137,6 +137,8 @@ impl Receiver {
                     mark = self.batch.mark();
                 }
                 Stop::Ping => {}
+                // Nothing is said of a stranger's events, or counted.
+                Stop::BadBody { .. } if !greets && shared.options.token.is_some() => break,
                 // Of the greeting, it leaves nobody whose events the others could be.
                 Stop::BadBody { .. } if !greets || is_introduced => Counts::add(&counts.bad_bodies, 1),
                 Stop::BadBody { .. } | Stop::Incomplete { .. } | Stop::Hello(_) | Stop::Fault { .. } => {

@@ -167,9 +167,11 @@ pub(super) struct Shared {
 /// How much memory the batches take that are in the engine, and a few that are free.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Bytes. Added to by whoever shares a batch, taken from by whoever frees it; a gauge, which orders nothing.
+    /// Bytes. Added to by whoever shares a batch or keeps what is to become one, taken from by whoever frees it; a gauge, which
+    /// orders nothing.
     used: AtomicUsize,
-    /// Bytes of those of them that are held, and so wait for others to be freed. Changed by sources, a gauge as well.
+    /// Bytes of those of them that are held, and so wait for others to be freed. Changed by sources and by who keeps what is to
+    /// become a batch, a gauge as well.
     held: AtomicUsize,
     free: Mutex<Vec<Batch>>,
 }
@@ -184,6 +186,12 @@ impl Memory {
 
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "net")]
+    pub(super) fn recharge(&self, [before, now]: [usize; 2], [held_before, held_now]: [usize; 2]) {
+        self.used.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        self.held.fetch_add(held_now.wrapping_sub(held_before), Ordering::Relaxed);
     }
 
     /// How much of it others wait for: what is held itself is a read of each connection at most.

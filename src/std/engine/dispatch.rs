@@ -3,11 +3,11 @@
 //! A role and not a thread: whoever has events takes the lock and plays it for a batch. So an event changes threads once, on its
 //! way to a worker, and still each lane has one producer at a time.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
-use super::batch::{Handle, Item};
+use super::batch::{Entry, Handle, Item};
 use super::committer::{Entry as LogEntry, LogQueue};
 use super::keeper::{Letter, LetterQueue};
 use super::lanes::Dispatcher;
@@ -15,12 +15,13 @@ use super::shared::Shared;
 use super::source::{SourceInfo, WhenFull, add};
 use super::stats::{DispatchCounts, DropReason};
 use super::stores::DeadReason;
-use super::topics::TopicIndex;
+use super::topics::{NoTopic, TopicIndex};
 use crate::ack::{Range, Status};
 use crate::backpressure::State;
 use crate::dedup::{ProducerId, Producers, Seen, Window};
 use crate::frame::{Flags, Priority};
 use crate::lanes::{Lane, Reason};
+use crate::std::futex::real_now;
 
 /// How many producers are remembered.
 pub(super) const PRODUCERS: usize = 4096;
@@ -38,7 +39,19 @@ pub(super) struct Dispatch {
     pub(super) letters: Option<LetterQueue>,
     pub(super) counts: DispatchCounts,
     pub(super) states: [State; 3],
+    /// Changes of the lanes' states that nobody was told of yet: several of a lane are one.
+    pub(super) untold: [Option<StateChange>; 3],
     pub(super) is_closed: bool,
+}
+
+/// That a lane's state is another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StateChange {
+    pub(super) before: State,
+    pub(super) state: State,
+    pub(super) depth: usize,
+    /// Since 1970.
+    pub(super) time: u64,
 }
 
 /// Whom to wake when there is something for them: known once all have been started, before there are sources.
@@ -117,21 +130,56 @@ enum Pressure {
     Full,
 }
 
+/// A source's batch at the dispatcher.
+pub(super) struct Taking<'t> {
+    pub(super) shared: &'t Shared,
+    pub(super) info: &'t SourceInfo,
+    /// The batch, and those of its lanes that have one of their own.
+    pub(super) handles: &'t [Option<Handle>; 4],
+    pub(super) held: &'t mut Held,
+    /// Whether what is not urgent gives way where there is no room.
+    pub(super) gives_up: bool,
+    pub(super) touched: &'t mut Touched,
+    pub(super) answers: &'t mut Vec<Range>,
+}
+
+/// Why the dispatcher is done with a batch, or stopped at an event of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taken {
+    All,
+    /// There is no room for the next one.
+    Held,
+    /// The next one's topic is to be made first.
+    TopicUnmade,
+}
+
+/// An event, and what its producer asks for.
+struct Asking<'e> {
+    entry: &'e Entry,
+    lane: Lane,
+    /// 0 if it tells nothing.
+    sequence: u64,
+    /// That it is answered.
+    answer: bool,
+    /// That it is logged.
+    log: bool,
+}
+
+/// What the events of a batch have in common.
+struct Common<'c> {
+    producer: &'c ProducerId,
+    /// Of one producer for all of the batch: taken out, so that each event costs a look at a bit.
+    taken: Window,
+    pressure: Pressure,
+    touched: &'c mut Touched,
+}
+
 impl Dispatch {
-    /// Takes the events of a batch from where it is held; `false` if some have to wait. Wakes the realtime lane's worker, and
-    /// leaves it to the caller to wake the others.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a source, borrowed one by one")]
-    pub(super) fn take(
-        &mut self,
-        shared: &Shared,
-        info: &Arc<SourceInfo>,
-        handles: &[Option<Handle>; 4],
-        held: &mut Held,
-        gives_up: bool,
-        touched: &mut Touched,
-        answers: &mut Vec<Range>,
-    ) -> bool {
-        let [Some(main), parts @ ..] = handles else { return true };
+    /// Takes the events of a batch from where it is held. Wakes the realtime lane's worker, and leaves it to the caller to wake
+    /// the others.
+    pub(super) fn take(&mut self, taking: Taking<'_>) -> Taken {
+        let Taking { shared, info, handles, held, gives_up, touched, answers } = taking;
+        let [Some(main), parts @ ..] = handles else { return Taken::All };
         let batch = main.shared();
         let mut whole = main.reserve(batch.entries().len() - held.next);
         let mut part = 0;
@@ -140,61 +188,40 @@ impl Dispatch {
             part += 1;
             handle.as_ref().map(|handle| handle.reserve(handle.shared().entries().len() - used))
         });
-        let mut pressure = shared.pressure();
         let numbered = info.producer != [0; 16];
-        // Of one producer for all of the batch: taken out, so that each event costs a look at a bit.
-        let mut taken = if numbered { self.taken.window(&info.producer) } else { Window::new() };
-        let (mut done, mut looked_again) = (true, None);
+        let taken = if numbered { self.taken.window(&info.producer) } else { Window::new() };
+        let mut common = Common { producer: &info.producer, taken, pressure: shared.pressure(), touched };
+        let (mut outcome, mut looked_again) = (Taken::All, None);
         while let Some(entry) = batch.entries().get(held.next) {
             let lane = Lane::of(entry.priority);
-            let asked = entry.sequence != 0
+            let answer = entry.sequence != 0
                 && (entry.flags.has(Flags::ACK_REQUESTED) || entry.flags.has(Flags::ACK_WHEN_DURABLE));
             let sequence = if numbered { entry.sequence } else { 0 };
-            let wants_log = asked && entry.flags.has(Flags::ACK_WHEN_DURABLE) && self.log.is_some();
+            let log = answer && entry.flags.has(Flags::ACK_WHEN_DURABLE) && self.log.is_some();
+            let asking = Asking { entry, lane, sequence, answer, log };
             let mut item = |topic| match &mut parts[lane as usize] {
                 Some(part) => part.item(held.in_part[lane as usize], topic),
                 None => whole.item(held.next, topic),
             };
-            let verdict = match taken.look(sequence) {
+            let verdict = match common.taken.look(sequence) {
                 Seen::New if self.is_closed => Verdict::Dropped { lane, cause: DropReason::Stopped },
-                Seen::New => {
-                    let topic = self.topics.find(batch.topic(held.next), entry.encoding(), batch.read_at);
-                    match topic {
-                        Err(_) => Verdict::BadTopic,
-                        Ok(topic) => {
-                            let log_is_full = wants_log && self.log.as_mut().is_some_and(|log| log.room() == 0);
-                            if log_is_full {
-                                Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 }
-                            } else {
-                                let item = item(topic);
-                                self.admit(
-                                    entry.priority,
-                                    item,
-                                    pressure,
-                                    wants_log,
-                                    info,
-                                    sequence,
-                                    &mut taken,
-                                    touched,
-                                )
-                            }
-                        }
-                    }
-                }
                 Seen::TooOld => Verdict::TooOld,
-                Seen::Duplicate if wants_log && !self.is_closed => self.log_again(
-                    &info.producer,
-                    sequence,
-                    batch.topic(held.next),
-                    entry,
-                    &mut item,
-                    batch.read_at,
-                    touched,
-                ),
-                Seen::Duplicate => Verdict::Duplicate,
+                Seen::Duplicate if !log || self.is_closed => Verdict::Duplicate,
+                seen => match self.topics.find(batch.topic(held.next), batch.read_at) {
+                    Err(NoTopic::Unmade) => {
+                        outcome = Taken::TopicUnmade;
+                        break;
+                    }
+                    Err(_) => Verdict::BadTopic,
+                    Ok(_) if log && self.log.as_mut().is_some_and(|log| log.room() == 0) => {
+                        Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 }
+                    }
+                    Ok(topic) if seen == Seen::New => self.admit(&asking, item(topic), &mut common),
+                    Ok(topic) => self.log_again(&asking, item(topic), &mut common),
+                },
             };
             let verdict = match verdict {
-                Verdict::Later { lane, cause, .. } if !asked => match info.when_full {
+                Verdict::Later { lane, cause, .. } if !answer => match info.when_full {
                     WhenFull::Drop => Verdict::Dropped { lane, cause },
                     WhenFull::Hold if gives_up && entry.priority <= Priority::Medium => {
                         Verdict::DeadLetter { lane, reason: DeadReason::HeldTooLong }
@@ -203,13 +230,13 @@ impl Dispatch {
                         // With the fence of a worker that looks for somebody to tell before it sleeps: either it sees that
                         // somebody waits, or the look at the lane below sees what it took out.
                         if looked_again == Some(held.next) {
-                            done = false;
+                            outcome = Taken::Held;
                             break;
                         }
                         looked_again = Some(held.next);
                         shared.is_pressed.store(true, Ordering::Relaxed);
                         fence(Ordering::SeqCst);
-                        pressure = shared.pressure();
+                        common.pressure = shared.pressure();
                         continue;
                     }
                 },
@@ -217,13 +244,13 @@ impl Dispatch {
             };
             let verdict = match verdict {
                 Verdict::DeadLetter { lane, reason } => {
-                    let topic = self.topics.find(batch.topic(held.next), entry.encoding(), batch.read_at);
+                    let topic = self.topics.find(batch.topic(held.next), batch.read_at);
                     let kept = match (topic, &self.letters) {
                         (Ok(topic), Some(letters)) => letters.send(Letter::refused(item(topic), reason)),
                         _ => false,
                     };
                     if kept {
-                        taken.record(sequence);
+                        common.taken.record(sequence);
                         Verdict::DeadLetter { lane, reason }
                     } else {
                         Verdict::Dropped { lane, cause: DropReason::DeadLettersFull }
@@ -232,19 +259,19 @@ impl Dispatch {
                 verdict => verdict,
             };
             self.counts.received[entry.priority as usize] += 1;
-            self.settle(entry, verdict, asked, info.credit, answers);
+            self.settle(&asking, verdict, info.credit, answers);
             held.next += 1;
             if parts[lane as usize].is_some() {
                 held.in_part[lane as usize] += 1;
             }
         }
         drop((whole, parts));
-        self.taken.put(&info.producer, taken);
+        self.taken.put(&info.producer, common.taken);
         if std::mem::take(&mut touched.lanes[Lane::Realtime as usize]) {
             shared.sleepers.realtime.get().into_iter().for_each(Thread::unpark);
         }
         self.look_at_states(shared);
-        done
+        outcome
     }
 
     /// Counts events that nobody will go on with.
@@ -257,31 +284,21 @@ impl Dispatch {
 
     /// Puts an event into its lane, if it is let in, and has it logged.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "all that an event's fate depends on")]
-    fn admit(
-        &mut self,
-        priority: Priority,
-        item: Item,
-        pressure: Pressure,
-        wants_log: bool,
-        info: &Arc<SourceInfo>,
-        sequence: u64,
-        taken: &mut Window,
-        touched: &mut Touched,
-    ) -> Verdict {
-        let lane = Lane::of(priority);
-        if pressure == Pressure::Full || pressure == Pressure::High && priority <= Priority::Medium {
+    fn admit(&mut self, asking: &Asking<'_>, item: Item, common: &mut Common<'_>) -> Verdict {
+        let &Asking { entry, lane, sequence, .. } = asking;
+        let pressure = common.pressure;
+        if pressure == Pressure::Full || pressure == Pressure::High && entry.priority <= Priority::Medium {
             return Verdict::Later { lane, cause: DropReason::Memory, retry_after_ms: 100 };
         }
-        let for_log = wants_log.then(|| item.another());
-        match self.lanes.offer(priority, item) {
+        let for_log = asking.log.then(|| item.another());
+        match self.lanes.offer(entry.priority, item) {
             Ok(accepted) => {
-                touched.lanes[lane as usize] = true;
-                taken.record(sequence);
+                common.touched.lanes[lane as usize] = true;
+                common.taken.record(sequence);
                 if let (Some(item), Some(log)) = (for_log, &mut self.log) {
                     log.push(LogEntry::Event(item));
-                    self.logged.record(&info.producer, sequence);
-                    touched.log = true;
+                    self.logged.record(common.producer, sequence);
+                    common.touched.log = true;
                 }
                 Verdict::Taken { lane, less_credit: accepted.less_credit }
             }
@@ -300,44 +317,22 @@ impl Dispatch {
 
     /// A duplicate whose producer wants to know when it is durable: it is logged if the first copy was not, and answered when
     /// all that was given to the log before is durable.
-    #[expect(clippy::too_many_arguments, reason = "what `take` knows of the event")]
-    fn log_again(
-        &mut self,
-        producer: &ProducerId,
-        sequence: u64,
-        topic: &[u8],
-        entry: &super::batch::Entry,
-        item: &mut impl FnMut(u32) -> Item,
-        now: u64,
-        touched: &mut Touched,
-    ) -> Verdict {
-        let Ok(topic) = self.topics.find(topic, entry.encoding(), now) else { return Verdict::BadTopic };
+    fn log_again(&mut self, asking: &Asking<'_>, item: Item, common: &mut Common<'_>) -> Verdict {
         let Some(log) = &mut self.log else { return Verdict::Duplicate };
-        if log.room() == 0 {
-            let lane = Lane::of(entry.priority);
-            return Verdict::Later { lane, cause: DropReason::LogFull, retry_after_ms: 10 };
-        }
-        let item = item(topic);
-        log.push(match self.logged.look(producer, sequence) {
+        log.push(match self.logged.look(common.producer, asking.sequence) {
             Seen::New => LogEntry::Event(item),
             Seen::Duplicate | Seen::TooOld => LogEntry::Again(item),
         });
-        self.logged.record(producer, sequence);
-        touched.log = true;
+        self.logged.record(common.producer, asking.sequence);
+        common.touched.log = true;
         self.counts.duplicates += 1;
         Verdict::TakenSilently
     }
 
     /// Counts what became of an event, and answers it.
     #[inline]
-    fn settle(
-        &mut self,
-        entry: &super::batch::Entry,
-        verdict: Verdict,
-        asked: bool,
-        full_credit: u32,
-        answers: &mut Vec<Range>,
-    ) {
+    fn settle(&mut self, asking: &Asking<'_>, verdict: Verdict, full_credit: u32, answers: &mut Vec<Range>) {
+        let entry = asking.entry;
         let priority = entry.priority as usize;
         let (status, lane, retry_after_ms, credit) = match verdict {
             Verdict::Taken { lane, less_credit } => {
@@ -375,26 +370,31 @@ impl Dispatch {
                 (Status::Dropped, lane, 0, full_credit.div_ceil(2))
             }
         };
-        if asked {
+        if asking.answer {
             let mut answer = Range::of(entry.sequence, status);
             (answer.lane, answer.retry_after_ms, answer.credit) = (lane as u8, retry_after_ms, credit);
             add(answers, answer);
         }
     }
 
-    /// Looks how full the lanes are, and tells of a state that changed.
+    /// Looks how full the lanes are. Of a state that changed, whoever has the lock tells when it is given back.
     pub(super) fn look_at_states(&mut self, shared: &Shared) {
         let states = Lane::ALL.map(|lane| self.lanes.look(lane));
-        if states != self.states {
-            for lane in Lane::ALL.into_iter().filter(|&lane| states[lane as usize] != self.states[lane as usize]) {
-                let (before, state) = (self.states[lane as usize], states[lane as usize]);
-                shared.tell_of_state(lane, before, state, self.lanes.depth(lane));
-            }
-            self.states = states;
+        for lane in Lane::ALL.into_iter().filter(|&lane| states[lane as usize] != self.states[lane as usize]) {
+            shared.state_changes[lane as usize].fetch_add(1, Ordering::Relaxed);
+            let untold = &mut self.untold[lane as usize];
+            let before = untold.map_or(self.states[lane as usize], |change| change.before);
+            let (state, depth) = (states[lane as usize], self.lanes.depth(lane));
+            *untold = Some(StateChange { before, state, depth, time: real_now() });
         }
+        self.states = states;
         if states.iter().any(|&state| state != State::Running) {
             shared.is_pressed.store(true, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn has_untold(&self) -> bool {
+        self.untold.iter().any(Option::is_some)
     }
 }
 

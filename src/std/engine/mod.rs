@@ -65,6 +65,8 @@ pub use event::{Event, Origin};
 pub use handler::{Failure, Handler};
 pub use histogram::{Histogram, Snapshot};
 pub use options::{EngineOptions, STATES, StartError};
+#[cfg(feature = "net")]
+pub(crate) use source::Turn;
 pub use source::{Progress, Source, SourceOptions, WhenFull};
 pub use stats::{DropReason, LaneStats, Stats};
 pub use stores::{DeadLetter, DeadLetters, DeadReason, DurableLog, StoreError};
@@ -110,6 +112,15 @@ impl Engine {
         self.shared.memory_limit
     }
 
+    /// Has somebody keep `now` bytes for events to come, and no more `before`; `held` is how much of each waits for others.
+    #[cfg(feature = "net")]
+    pub(crate) fn recharge(&self, [before, now]: [usize; 2], held: [usize; 2]) {
+        self.shared.memory.recharge([before, now], held);
+        if now - held[1] < before - held[0] {
+            self.shared.relieve_if_pressed(&Lane::ALL);
+        }
+    }
+
     /// What events survive that are answered as durable.
     pub fn durability(&self) -> Durability {
         self.durability
@@ -137,14 +148,12 @@ impl Engine {
 
     /// What it has done so far, and how it is now.
     pub fn stats(&self) -> Stats {
-        let mut dispatch = self.shared.dispatch();
-        dispatch.look_at_states(&self.shared);
-        let states = dispatch.states;
-        let depths = Lane::ALL.map(|lane| dispatch.lanes.depth(lane));
-        let counts = dispatch.counts.clone();
-        let (topics, producers) = (dispatch.topics.len(), dispatch.taken.len());
-        let producers_evicted = dispatch.taken.evicted();
-        drop(dispatch);
+        let (states, depths, counts, topics, producers, producers_evicted) = self.shared.with_dispatch(|dispatch| {
+            dispatch.look_at_states(&self.shared);
+            let depths = Lane::ALL.map(|lane| dispatch.lanes.depth(lane));
+            let (topics, producers) = (dispatch.topics.len(), dispatch.taken.len());
+            (dispatch.states, depths, dispatch.counts.clone(), topics, producers, dispatch.taken.evicted())
+        });
         let workers = &self.shared.workers;
         let sum = |of: &dyn Fn(&stats::WorkerCounts) -> u64| workers.iter().map(|counts| of(counts)).sum::<u64>();
         let lanes = Lane::ALL.map(|lane| {

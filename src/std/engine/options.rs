@@ -172,8 +172,8 @@ impl EngineOptions {
         self
     }
 
-    /// How many bytes the events in the engine may keep. From three quarters on, only critical and high priority is taken.
-    /// Default 256 MiB.
+    /// How many bytes the events in the engine may keep, and those that a server is reading. From three quarters on, only
+    /// critical and high priority is taken. Default 256 MiB.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self
@@ -248,8 +248,10 @@ impl EngineOptions {
                 letters: None,
                 counts: DispatchCounts::default(),
                 states: [State::Running; 3],
+                untold: [None; 3],
                 is_closed: false,
             }),
+            made: Condvar::new(),
             sleepers: Default::default(),
             memory: Arc::default(),
             memory_limit: self.memory,

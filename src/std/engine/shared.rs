@@ -2,23 +2,26 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::batch::{Batch, Handle, Memory, split_sparse};
-use super::dispatch::{Dispatch, Sleepers};
+use super::dispatch::{Dispatch, Sleepers, StateChange};
 use super::lanes::Storage;
 use super::source::SourceInfo;
 use super::stats::{StoreCounts, WorkerCounts};
-use super::topics::Topics;
+use super::topics::{Topic, Topics};
 use crate::Publisher;
 use crate::backpressure::State;
+use crate::frame::Encoding;
 use crate::lanes::Lane;
-use crate::std::futex::{now, real_now};
+use crate::std::futex::now;
 
 pub(super) struct Shared {
     // Before `storage`, which has its queues: it is dropped first.
     pub(super) dispatch: Mutex<Dispatch>,
+    /// With that mutex: somebody is done with making a topic.
+    pub(super) made: Condvar,
     pub(super) sleepers: Sleepers,
     pub(super) memory: Arc<Memory>,
     pub(super) memory_limit: usize,
@@ -59,6 +62,30 @@ impl Shared {
         self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has the lock for `f`, and tells of the states that it found changed when the lock is given back.
+    pub(super) fn with_dispatch<R>(&self, f: impl FnOnce(&mut Dispatch) -> R) -> R {
+        let mut dispatch = self.dispatch();
+        let result = f(&mut dispatch);
+        let has_untold = dispatch.has_untold();
+        drop(dispatch);
+        if has_untold {
+            self.tell_of_states();
+        }
+        result
+    }
+
+    /// Makes a topic that an event lacks, in the time of whoever has the event, and without the lock, so that no other event
+    /// waits for that. If somebody else makes it, that is waited for.
+    #[cold]
+    pub(super) fn make_topic(&self, name: &[u8], encoding: Encoding, now: u64) {
+        let waiting = self.made.wait_while(self.dispatch(), |dispatch| dispatch.topics.is_claimed(name));
+        let is_claimed = waiting.unwrap_or_else(PoisonError::into_inner).topics.claim(name, now);
+        if is_claimed {
+            let mut claim = Claim { shared: self, name, now, made: None };
+            claim.made = self.topics.make(name, encoding);
+        }
+    }
+
     /// Makes a batch one that threads share, together with those that its lanes have for themselves.
     pub(super) fn share(
         &self,
@@ -92,17 +119,19 @@ impl Shared {
 
     #[cold]
     fn relieve(&self, lanes: &[Lane]) {
-        let mut dispatch = self.dispatch();
-        self.is_pressed.store(false, Ordering::Relaxed);
-        dispatch.look_at_states(self);
-        let there_is_room = lanes.iter().any(|&lane| dispatch.states[lane as usize] <= State::Paused)
-            && self.memory.pressing() < self.memory_limit / 4 * 3;
-        if !there_is_room {
-            self.is_pressed.store(true, Ordering::Relaxed);
-            return;
+        let there_is_room = self.with_dispatch(|dispatch| {
+            self.is_pressed.store(false, Ordering::Relaxed);
+            dispatch.look_at_states(self);
+            let there_is_room = lanes.iter().any(|&lane| dispatch.states[lane as usize] <= State::Paused)
+                && self.memory.pressing() < self.memory_limit / 4 * 3;
+            if !there_is_room {
+                self.is_pressed.store(true, Ordering::Relaxed);
+            }
+            there_is_room
+        });
+        if there_is_room {
+            self.tell_of_room();
         }
-        drop(dispatch);
-        self.tell_of_room();
     }
 
     /// Has everybody try again who waits for room.
@@ -123,27 +152,54 @@ impl Shared {
         drop(self.room.wait_timeout_while(rooms, Duration::from_nanos(self.hold), |rooms| *rooms == seen));
     }
 
-    /// Logs, counts and publishes that a lane's state is another.
-    pub(super) fn tell_of_state(&self, lane: Lane, before: State, state: State, depth: usize) {
-        self.state_changes[lane as usize].fetch_add(1, Ordering::Relaxed);
+    /// Tells of the states that changed, each lane's in their order. If somebody does that, they do it for this one, too: nobody
+    /// waits for another's log.
+    fn tell_of_states(&self) {
+        loop {
+            let mut topic = match self.states_topic.try_lock() {
+                Ok(topic) => topic,
+                Err(TryLockError::Poisoned(broken)) => broken.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let changes = std::mem::take(&mut self.dispatch().untold);
+            for (lane, change) in Lane::ALL.into_iter().zip(changes) {
+                if let Some(change) = change.filter(|change| change.before != change.state) {
+                    self.tell_of_state(lane, change, topic.as_mut());
+                }
+            }
+            drop(topic);
+            // Whoever came meanwhile has left theirs here.
+            if !self.dispatch().has_untold() {
+                return;
+            }
+        }
+    }
+
+    fn tell_of_state(&self, lane: Lane, change: StateChange, topic: Option<&mut Publisher<[u8]>>) {
         let (lane_name, capacity) = (lane.name(), self.capacities[lane as usize]);
-        tracing::info!(
-            lane = lane_name,
-            before = before.name(),
-            state = state.name(),
-            depth,
-            capacity,
-            "a lane's state changed"
-        );
+        let StateChange { before, state, depth, time } = change;
+        let (before, state) = (before.name(), state.name());
+        tracing::info!(lane = lane_name, before, state, depth, capacity, "a lane's state changed");
         let text = format!(
-            r#"{{"lane":"{lane_name}","before":"{}","state":"{}","depth":{depth},"capacity":{capacity},"time":{}}}"#,
-            before.name(),
-            state.name(),
-            real_now()
+            r#"{{"lane":"{lane_name}","before":"{before}","state":"{state}","depth":{depth},"capacity":{capacity},"time":{time}}}"#
         );
-        let mut topic = self.states_topic.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = topic.as_mut().map(|topic| topic.publish(text.as_bytes())) {
+        if let Some(Err(error)) = topic.map(|topic| topic.publish(text.as_bytes())) {
             tracing::warn!(%error, "a lane's state could not be published");
         }
+    }
+}
+
+/// That a topic is being made: over when it is dropped, whatever comes of it.
+struct Claim<'c> {
+    shared: &'c Shared,
+    name: &'c [u8],
+    now: u64,
+    made: Option<Topic>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.shared.dispatch().topics.settle(self.name, self.made.take(), self.now);
+        self.shared.made.notify_all();
     }
 }

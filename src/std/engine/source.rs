@@ -8,12 +8,14 @@ use super::Engine;
 #[cfg(doc)]
 use super::EngineOptions;
 use super::batch::{Batch, Handle};
-use super::dispatch::{Held, Touched};
+use super::dispatch::{Held, Taken, Taking, Touched};
 use super::event::Origin;
 use super::shared::Shared;
 use crate::ack::Range;
 use crate::dedup::ProducerId;
 use crate::frame;
+#[cfg(feature = "net")]
+use crate::frame::Priority;
 use crate::std::futex::{now, real_now};
 
 /// One connection, or one thread of this program, from which events come.
@@ -48,6 +50,15 @@ impl Waiting {
         if self.is_held != held {
             self.handles.iter().flatten().for_each(|handle| handle.set_held(held));
             self.is_held = held;
+        }
+    }
+
+    /// Makes the topic of the next event.
+    #[cold]
+    fn make_topic(&self, engine: &Shared) {
+        if let Some(handle) = &self.handles[0] {
+            let (batch, next) = (handle.shared(), self.held.next());
+            engine.make_topic(batch.topic(next), batch.entries()[next].encoding(), batch.read_at);
         }
     }
 
@@ -104,6 +115,16 @@ pub enum Progress {
     /// some, and a second after it was handed in (or as [told](EngineOptions::hold)), when events of medium priority and lower
     /// become dead letters so that urgent ones behind them get through.
     Held,
+}
+
+/// How far the engine got with a batch in one turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    Done,
+    /// As [`Progress::Held`].
+    Held,
+    /// A topic was made: the rest is to be [gone on](Source::go_on) with when others had a turn.
+    MadeTopic,
 }
 
 impl SourceInfo {
@@ -223,24 +244,30 @@ impl Source {
     ///
     /// What was handed in before is [held](Progress::Held), or the buffer was cut after events in it were added.
     pub fn dispatch(&mut self, batch: &mut Batch, answers: &mut Vec<Range>) -> Progress {
-        let progress = self.hand_in(batch, answers);
-        self.wake();
-        progress
+        let turn = self.hand_in(batch, answers);
+        self.finish(turn, answers)
     }
 
     /// Goes on with what is held.
     pub fn resume(&mut self, answers: &mut Vec<Range>) -> Progress {
-        let progress = self.go_on(answers);
-        self.wake();
-        progress
+        let turn = self.go_on(answers);
+        self.finish(turn, answers)
     }
 
-    /// [`dispatch`](Source::dispatch) that wakes the worker of the realtime lane, but leaves the others to
-    /// [`wake`](Source::wake), so that answers are on their way before another thread wants the processor.
-    pub(crate) fn hand_in(&mut self, batch: &mut Batch, answers: &mut Vec<Range>) -> Progress {
+    fn finish(&mut self, mut turn: Turn, answers: &mut Vec<Range>) -> Progress {
+        while turn == Turn::MadeTopic {
+            turn = self.go_on(answers);
+        }
+        self.wake();
+        if turn == Turn::Held { Progress::Held } else { Progress::Done }
+    }
+
+    /// [`dispatch`](Source::dispatch) that makes one topic at most, wakes the worker of the realtime lane, but leaves the others
+    /// to [`wake`](Source::wake), so that answers are on their way before another thread wants the processor.
+    pub(crate) fn hand_in(&mut self, batch: &mut Batch, answers: &mut Vec<Range>) -> Turn {
         assert!(self.held.is_none(), "resume comes before more events");
         if batch.is_empty() {
-            return Progress::Done;
+            return Turn::Done;
         }
         let (read_at, received) = (now(), real_now());
         let handles = self.engine.share(batch, &self.info, read_at, received);
@@ -249,25 +276,35 @@ impl Source {
     }
 
     /// [`resume`](Source::resume), as [`hand_in`](Source::hand_in).
-    pub(crate) fn go_on(&mut self, answers: &mut Vec<Range>) -> Progress {
-        let Some(waiting) = &mut self.held else { return Progress::Done };
+    pub(crate) fn go_on(&mut self, answers: &mut Vec<Range>) -> Turn {
+        let Some(waiting) = &mut self.held else { return Turn::Done };
         let gives_up = waiting.gives_up(now(), self.engine.hold);
         let before = waiting.held.next();
-        let mut dispatch = self.engine.dispatch();
-        let touched = &mut self.touched;
-        let done =
-            dispatch.take(&self.engine, &self.info, &waiting.handles, &mut waiting.held, gives_up, touched, answers);
-        drop(dispatch);
-        if !done {
-            if waiting.held.next() > before {
-                waiting.progress = now();
-            }
-            waiting.set_held(true);
-            return Progress::Held;
+        let taking = Taking {
+            shared: &self.engine,
+            info: &self.info,
+            handles: &waiting.handles,
+            held: &mut waiting.held,
+            gives_up,
+            touched: &mut self.touched,
+            answers,
+        };
+        let taken = self.engine.with_dispatch(|dispatch| dispatch.take(taking));
+        waiting.set_held(taken == Taken::Held);
+        if taken == Taken::All {
+            self.held = None;
+            return Turn::Done;
         }
-        waiting.set_held(false);
-        self.held = None;
-        Progress::Done
+        if waiting.held.next() > before {
+            waiting.progress = now();
+        }
+        if taken == Taken::TopicUnmade {
+            let touched = std::mem::take(&mut self.touched);
+            self.engine.sleepers.wake(&touched);
+            waiting.make_topic(&self.engine);
+            return Turn::MadeTopic;
+        }
+        Turn::Held
     }
 
     /// Wakes those who have something to do.
@@ -294,6 +331,14 @@ impl Source {
     #[cfg(feature = "net")]
     pub(crate) fn hold(&self) -> u64 {
         self.engine.hold
+    }
+
+    /// The priority of the event that is held, and of none if none is.
+    #[cfg(feature = "net")]
+    pub(crate) fn held_for(&self) -> Option<Priority> {
+        let waiting = self.held.as_ref()?;
+        let all = waiting.handles[0].as_ref()?.shared().entries();
+        all.get(waiting.held.next()).map(|entry| entry.priority)
     }
 
     /// Whether so many bytes of its events are under way that no more should be read. Its `notify` is called when that is over.

@@ -120,7 +120,7 @@ pub struct Stats {
     pub producers: usize,
     /// Producers that were forgotten for the sake of others.
     pub producers_evicted: u64,
-    /// Bytes that the events in the engine keep.
+    /// Bytes that the events in the engine keep, and the beginnings of those that are being read.
     pub memory: usize,
     /// Handlers that were called and did what they should.
     pub handled: u64,

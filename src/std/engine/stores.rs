@@ -88,7 +88,7 @@ pub enum DeadReason {
     RetriesFull = 4,
     /// A handler panicked.
     Panicked = 5,
-    /// It could not be published on its topic.
+    /// It could not be published on its topic, and no handler was given it.
     Unpublished = 6,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::handler::Handler;
@@ -40,6 +40,8 @@ pub(super) struct Topics {
     made: Box<[OnceLock<Topic>]>,
     /// Bytes that the topics take. Changed by whoever makes one, anew or not; it orders nothing.
     taken: AtomicUsize,
+    /// Whether one could not be made; it orders nothing.
+    has_failed: AtomicBool,
 }
 
 /// What a topic of messages of some length is like.
@@ -70,7 +72,7 @@ pub(super) struct Outlet {
 impl Topics {
     pub(super) fn new(domain: Option<String>, limits: TopicLimits, handlers: Vec<(Pattern, Arc<dyn Handler>)>) -> Self {
         let made = (0..limits.max).map(|_| OnceLock::new()).collect();
-        Topics { domain, limits, handlers, made, taken: AtomicUsize::new(0) }
+        Topics { domain, limits, handlers, made, taken: AtomicUsize::new(0), has_failed: AtomicBool::new(false) }
     }
 
     /// Long messages have fewer places: about a megabyte of them, 4 at least.
@@ -88,21 +90,18 @@ impl Topics {
         self.made[number as usize].get().expect("a number is given out when the topic is there")
     }
 
-    /// That there is room for a topic of so many bytes, once one of `gives` is gone.
-    fn check_room(&self, bytes: usize, gives: usize) -> Result<(), Error> {
-        let (taken, memory) = (self.taken.load(Ordering::Relaxed), self.limits.memory);
-        if taken - gives + bytes <= memory {
-            return Ok(());
-        }
+    fn no_room(&self, taken: usize, bytes: usize) -> Error {
+        let memory = self.limits.memory;
         let reason = format!("topics have {taken} of {memory} bytes, and this one would take {bytes}");
-        Err(Error::InvalidOption { option: "topics.memory", reason })
+        Error::InvalidOption { option: "topics.memory", reason }
     }
 
     fn open(&self, name: &str, max_len: usize, encoding: Encoding) -> Result<Publisher<[u8]>, Error> {
         let schema = Schema { message_encoding: encoding_name(encoding).into(), ..Schema::default() };
         let Size { depth, subscribers, bytes } = self.size(max_len);
-        self.check_room(bytes, 0)?;
-        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let add = |taken: usize| Some(taken + bytes).filter(|&all| all <= self.limits.memory);
+        let added = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        added.map_err(|taken| self.no_room(taken, bytes))?;
         let options = Publisher::<[u8]>::options().depth(depth).max_len(max_len).schema(schema);
         let options = options.subscribers(subscribers).samples(1);
         let options = match &self.domain {
@@ -110,6 +109,26 @@ impl Topics {
             None => options,
         };
         options.open(name).inspect_err(|_| _ = self.taken.fetch_sub(bytes, Ordering::Relaxed))
+    }
+
+    /// The topic of a name that was checked; `None` if it belongs to another process, or could not be made.
+    pub(super) fn make(&self, name: &[u8], encoding: Encoding) -> Option<Topic> {
+        let name = std::str::from_utf8(name).ok()?;
+        let max_len = self.limits.max_len;
+        let opened = self.open(name, max_len, encoding).inspect_err(|error| {
+            // Names are a stranger's: many are told of once, and not so loudly.
+            if self.has_failed.swap(true, Ordering::Relaxed) {
+                tracing::debug!(topic = name, %error, "events cannot be published on this topic");
+            } else {
+                tracing::warn!(topic = name, %error, "events cannot be published on this topic");
+            }
+        });
+        let handlers = self.handlers.iter().filter(|(pattern, _)| pattern.matches(name));
+        Some(Topic {
+            name: name.into(),
+            handlers: handlers.map(|(_, handler)| handler.clone()).collect(),
+            outlet: Mutex::new(Outlet { publisher: Some(opened.ok()?), max_len, encoding }),
+        })
     }
 
     /// Publishes all of `payloads`, and makes the topic anew if one of them is longer than it takes.
@@ -131,7 +150,10 @@ impl Topics {
                 let max_len = outlet.max_len.max(first.next_power_of_two());
                 // Before those who subscribed have to move: a message that is too long may come as often as somebody likes.
                 let gives = if outlet.publisher.is_some() { self.size(outlet.max_len).bytes } else { 0 };
-                self.check_room(self.size(max_len).bytes, gives).map_err(|error| (done, error))?;
+                let (taken, bytes) = (self.taken.load(Ordering::Relaxed), self.size(max_len).bytes);
+                if taken - gives + bytes > self.limits.memory {
+                    return Err((done, self.no_room(taken, bytes)));
+                }
                 // The name is free only when the old one is gone.
                 outlet.publisher = None;
                 self.taken.fetch_sub(gives, Ordering::Relaxed);
@@ -174,6 +196,8 @@ pub(super) struct TopicIndex {
     numbers: HashMap<Box<[u8]>, u32, BuildHasherDefault<NameHasher>>,
     /// The name that was looked for last, and its number.
     last: Last,
+    /// Names whose topics are being made, by one source each.
+    claimed: Vec<Box<[u8]>>,
     /// Names that belong to other processes, and until when that is believed.
     taken: HashMap<Box<[u8]>, u64>,
 }
@@ -196,6 +220,8 @@ pub(super) enum NoTopic {
     TooMany,
     /// It belongs to another process, or could not be made.
     Unavailable,
+    /// It may be made, and was not yet.
+    Unmade,
 }
 
 impl TopicIndex {
@@ -207,6 +233,7 @@ impl TopicIndex {
             topics,
             numbers: HashMap::default(),
             last: Last { len: 0, name: [0; MAX_TOPIC], number: 0 },
+            claimed: Vec::new(),
             taken: HashMap::new(),
         }
     }
@@ -215,63 +242,63 @@ impl TopicIndex {
         self.numbers.len()
     }
 
-    /// The number of the topic of this name, which is made if there is none.
+    /// The number of the topic of this name.
     #[inline]
-    pub(super) fn find(&mut self, name: &[u8], encoding: Encoding, now: u64) -> Result<u32, NoTopic> {
+    pub(super) fn find(&mut self, name: &[u8], now: u64) -> Result<u32, NoTopic> {
         if self.last.name[..self.last.len] == *name && !name.is_empty() {
             return Ok(self.last.number);
         }
-        let number = match self.numbers.get(name) {
-            Some(&number) => number,
-            None => self.make(name, encoding, now)?,
-        };
+        let Some(&number) = self.numbers.get(name) else { return Err(self.why_not(name, now)) };
         self.last.name[..name.len()].copy_from_slice(name);
         (self.last.len, self.last.number) = (name.len(), number);
         Ok(number)
     }
 
     #[cold]
-    fn make(&mut self, name: &[u8], encoding: Encoding, now: u64) -> Result<u32, NoTopic> {
+    fn why_not(&self, name: &[u8], now: u64) -> NoTopic {
         let event = crate::frame::Event { topic: name, ..Default::default() };
-        let text = event.topic().map_err(|_| NoTopic::Name)?;
-        let topics = &self.topics;
-        if !topics.limits.allow.iter().any(|pattern| pattern.matches(text)) {
-            return Err(NoTopic::NotAllowed);
+        let Ok(text) = event.topic() else { return NoTopic::Name };
+        if !self.topics.limits.allow.iter().any(|pattern| pattern.matches(text)) {
+            NoTopic::NotAllowed
+        } else if self.taken.get(name).is_some_and(|&until| now < until) {
+            NoTopic::Unavailable
+        } else if !self.is_claimed(name) && self.numbers.len() + self.claimed.len() >= self.topics.made.len() {
+            NoTopic::TooMany
+        } else {
+            NoTopic::Unmade
         }
-        if self.numbers.len() >= topics.made.len() {
-            return Err(NoTopic::TooMany);
+    }
+
+    pub(super) fn is_claimed(&self, name: &[u8]) -> bool {
+        self.claimed.iter().any(|claimed| **claimed == *name)
+    }
+
+    /// Has the caller make the topic of this name, which nobody else does meanwhile; `false` if it is not to be made.
+    pub(super) fn claim(&mut self, name: &[u8], now: u64) -> bool {
+        let is_free = self.find(name, now) == Err(NoTopic::Unmade) && !self.is_claimed(name);
+        if is_free {
+            self.claimed.push(name.into());
         }
-        if self.taken.get(name).is_some_and(|&until| now < until) {
-            return Err(NoTopic::Unavailable);
-        }
-        let max_len = topics.limits.max_len;
-        let publisher = match topics.open(text, max_len, encoding) {
-            Ok(publisher) => publisher,
-            Err(error) => {
-                // Names are a stranger's: many are told of once, and not so loudly.
-                if self.taken.is_empty() {
-                    tracing::warn!(topic = text, %error, "events cannot be published on this topic");
-                } else {
-                    tracing::debug!(topic = text, %error, "events cannot be published on this topic");
-                }
-                if self.taken.len() >= topics.made.len() {
+        is_free
+    }
+
+    /// Ends a claim, with the topic if it could be made.
+    pub(super) fn settle(&mut self, name: &[u8], made: Option<Topic>, now: u64) {
+        self.claimed.retain(|claimed| **claimed != *name);
+        match made {
+            Some(topic) => {
+                let number = self.numbers.len();
+                // Numbers are given out here, so the place is free.
+                let _ = self.topics.made[number].set(topic);
+                self.numbers.insert(name.into(), number as u32);
+            }
+            None => {
+                if self.taken.len() >= self.topics.made.len() {
                     self.taken.clear();
                 }
                 self.taken.insert(name.into(), now + Self::BELIEVED);
-                return Err(NoTopic::Unavailable);
             }
-        };
-        let handlers = topics.handlers.iter().filter(|(pattern, _)| pattern.matches(text));
-        let topic = Topic {
-            name: text.into(),
-            handlers: handlers.map(|(_, handler)| handler.clone()).collect(),
-            outlet: Mutex::new(Outlet { publisher: Some(publisher), max_len, encoding }),
-        };
-        let number = self.numbers.len() as u32;
-        // Nobody else makes topics, so the place is free.
-        let _ = topics.made[number as usize].set(topic);
-        self.numbers.insert(name.into(), number);
-        Ok(number)
+        }
     }
 }
 

@@ -161,17 +161,7 @@ impl Worker {
         }
         let shared = self.shared.clone();
         for run in items.chunk_by(|a, b| key(a) == key(b)) {
-            let topic = shared.topics.get(run[0].topic);
-            if topic.handlers.is_empty() {
-                self.measure(run);
-            }
-            self.publish(topic, run);
-            for item in run.iter().filter(|_| !topic.handlers.is_empty()) {
-                self.measure(std::slice::from_ref(item));
-                for handler in 0..topic.handlers.len() {
-                    self.handle(topic, item, handler, 1, false);
-                }
-            }
+            self.process_run(shared.topics.get(run[0].topic), run);
         }
         Item::release_all(items.drain(..));
     }
@@ -189,13 +179,28 @@ impl Worker {
         }
     }
 
-    fn publish(&self, topic: &Topic, mut run: &[Item]) {
-        while let Err((done, error)) = self.shared.topics.publish(topic, run.iter().map(Item::payload)) {
-            let (failed, rest) = run[done..].split_first().expect("it failed at an event");
-            self.bury(
-                Letter::failed(failed.another(), DeadReason::Unpublished, 0, error.to_string()),
-                DeadReason::Unpublished,
-            );
+    /// Publishes events of a topic, and gives those to its handlers that are published.
+    fn process_run(&mut self, topic: &Topic, mut run: &[Item]) {
+        let is_handled = !topic.handlers.is_empty();
+        if !is_handled {
+            self.measure(run);
+        }
+        loop {
+            let failed = self.shared.topics.publish(topic, run.iter().map(Item::payload)).err();
+            let published = failed.as_ref().map_or(run.len(), |(done, _)| *done);
+            for item in run[..published].iter().filter(|_| is_handled) {
+                self.measure(std::slice::from_ref(item));
+                for handler in 0..topic.handlers.len() {
+                    self.handle(topic, item, handler, 1, false);
+                }
+            }
+            let Some((_, error)) = failed else { return };
+            let (unpublished, rest) = run[published..].split_at(1);
+            if is_handled {
+                self.measure(unpublished);
+            }
+            let reason = DeadReason::Unpublished;
+            self.bury(Letter::failed(unpublished[0].another(), reason, 0, error.to_string()), reason);
             run = rest;
         }
     }
