@@ -32,7 +32,7 @@ fn message(number: usize, len: usize) -> Vec<u8> {
 
 #[test]
 fn messages_arrive_in_order_both_ways() {
-    let (mut server, mut client) = ends(Link::options(), Link::options());
+    let (mut server, client) = ends(Link::options(), Link::options());
     assert_eq!(server.metrics().transport, Some(Transport::SharedMemory));
     assert_eq!(client.metrics().transport, Some(Transport::SharedMemory));
     let echo = thread::spawn(move || {

@@ -49,12 +49,15 @@ pub(super) struct Connection {
     pub(super) size: usize,
 }
 
+/// A frame of the socket.
+pub(super) type Frame = (Header, Vec<u8>);
+
 /// What is read of the socket.
 #[derive(Debug)]
 pub(super) struct Reader {
     /// A frame's beginning: its header, and what there is of the body.
     header: Vec<u8>,
-    body: Option<(Header, Vec<u8>)>,
+    body: Option<Frame>,
     chunk: Vec<u8>,
     inbox: VecDeque<Parcel>,
     inbox_bytes: usize,
@@ -85,7 +88,7 @@ impl Reader {
     }
 
     /// Takes the next bytes of the stream up to the end of a frame; returns how many, and the frame if it is whole.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<(Header, Vec<u8>)>), Fault> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Frame>), Fault> {
         let mut taken = 0;
         if self.body.is_none() {
             taken = bytes.len().min(HEADER - self.header.len());

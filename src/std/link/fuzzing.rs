@@ -109,7 +109,7 @@ pub fn scribble(mut bytes: &[u8]) {
             6 => {
                 let len = word(&mut bytes) as usize % 500;
                 let marked = what / 8 % 2;
-                let header = Header { flags: marked | what / 16 % 2 * 2, ..Header::new(Kind::Message, len) };
+                let header = Header { flags: marked | (what / 16 % 2 * 2), ..Header::new(Kind::Message, len) };
                 let frame = [&header.to_bytes()[..], &vec![what; len]].concat();
                 let _ = net::send(&peer.socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
                 if marked == 1 {
