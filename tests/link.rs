@@ -256,3 +256,29 @@ fn what_a_program_sent_that_closes_at_once_arrives() {
         connecting.join().unwrap();
     }
 }
+
+#[test]
+fn whoever_waits_for_room_hears_of_it_also_where_another_thread_reads_the_socket() {
+    let options = || Link::options().transport(Transport::Socket).acks(Policy::Immediate);
+    let (mut server, client) = ends(options(), options().window(1));
+    let count = 5000;
+    let (mut sender, mut receiver) = client.split();
+    thread::scope(|threads| {
+        // Answers, so that the client's receiver has the socket in hand when acknowledgements come.
+        threads.spawn(|| {
+            for _ in 0..count {
+                let len = server.recv_timeout(SOON).unwrap().len();
+                server.send(&vec![0; len]).unwrap();
+            }
+        });
+        threads.spawn(|| {
+            for _ in 0..count {
+                sender.send_timeout(b"x", SOON).unwrap();
+                sender.flush(SOON).unwrap();
+            }
+        });
+        for _ in 0..count {
+            receiver.recv_timeout(SOON).unwrap();
+        }
+    });
+}

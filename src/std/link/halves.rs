@@ -467,15 +467,20 @@ fn attempt<B: Buffer + ?Sized>(shared: &Arc<Shared>, buffer: &mut B, look: Look)
     // SAFETY: as in `quickly`.
     let mut incoming = unsafe { shared.receiving() };
     let outcome = incoming.next(buffer);
-    if let Ok(Some(len)) = outcome {
+    let is_stirred = std::mem::take(&mut incoming.is_stirred);
+    if let Ok(Some(_)) = outcome {
         shared.time_acknowledgements(&mut incoming);
-        return Ok(Some(len));
-    }
-    if look == Look::BeforeSleep {
+    } else if look == Look::BeforeSleep {
         incoming.acknowledge_before_sleep();
     }
     drop(incoming);
-    nothing(shared, buffer, outcome.err())
+    if is_stirred {
+        shared.pass_on();
+    }
+    match outcome {
+        Ok(Some(len)) => Ok(Some(len)),
+        outcome => nothing(shared, buffer, outcome.err()),
+    }
 }
 
 /// There is no message: is there one still to come?

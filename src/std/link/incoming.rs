@@ -97,6 +97,8 @@ pub(super) struct Incoming {
     pub(super) is_timed: bool,
     /// How often acknowledgements were sent.
     pub(super) flushes: u64,
+    /// Whether something was read that is for others than whoever receives.
+    pub(super) is_stirred: bool,
 }
 
 impl Incoming {
@@ -116,6 +118,7 @@ impl Incoming {
             enough: usize::MAX,
             is_timed: false,
             flushes: 0,
+            is_stirred: false,
         }
     }
 
@@ -186,6 +189,7 @@ impl Incoming {
         }
         if self.parcel.is_none() {
             connection.pump(false)?;
+            self.is_stirred |= connection.take_stirred();
             self.parcel = connection.next_parcel();
         }
         let Some(parcel) = &self.parcel else { return Ok(None) };

@@ -266,7 +266,10 @@ impl Shared {
             return Err(Ending::Lost);
         }
         if wants_room {
-            self.wants(&connection, For::Room);
+            if let Err(ending) = self.serve_backlog() {
+                self.lost(&connection, ending);
+                return Err(ending);
+            }
         }
         if transport == Transport::Socket {
             self.fallbacks.fetch_add(u64::from(why_socket.is_some()), Ordering::Relaxed);
@@ -359,8 +362,9 @@ impl Shared {
         if can_write {
             connection.flush();
         }
-        match self.serve_backlog().and(connection.pump(has_hung_up)) {
-            Ok(_) => {
+        // What is read may be the acknowledgement that the backlog waits for.
+        match connection.pump(has_hung_up).and_then(|_| self.serve_backlog()) {
+            Ok(()) => {
                 connection.ring_own();
                 self.wake_tasks();
             }
@@ -368,20 +372,35 @@ impl Shared {
         }
     }
 
+    /// Whoever receives has read from the socket what others wait for, of which the reactor learns no more.
+    #[cold]
+    pub(super) fn pass_on(self: &Arc<Self>) {
+        let Some(connection) = self.connection() else { return };
+        match self.serve_backlog() {
+            Ok(()) => {
+                connection.ring_own();
+                self.wake_tasks();
+            }
+            Err(ending) => self.lost(&connection, ending),
+        }
+    }
+
+    /// Sends what waits to be sent again, as far as there is room, and has the peer say so when there is more.
     fn serve_backlog(&self) -> Result<(), Ending> {
         let mut outgoing = self.outgoing();
-        if !outgoing.has_backlog() {
-            return Ok(());
-        }
-        if let Err(Refused::Ended(ending)) =
-            outgoing.look().map_err(Refused::from).and_then(|()| outgoing.send_backlog())
-        {
-            return Err(ending);
-        }
-        let connection = outgoing.connection().cloned().filter(|_| outgoing.has_backlog());
-        drop(outgoing);
-        if let Some(connection) = connection {
-            self.wants(&connection, For::Room);
+        let mut has_asked = false;
+        while outgoing.has_backlog() {
+            if let Err(Refused::Ended(ending)) =
+                outgoing.look().map_err(Refused::from).and_then(|()| outgoing.send_backlog())
+            {
+                return Err(ending);
+            }
+            let Some(connection) = outgoing.connection().filter(|_| outgoing.has_backlog() && !has_asked) else {
+                break;
+            };
+            // Room that there was before the peer could see the wish is not told of: another look.
+            self.wants(connection, For::Room);
+            has_asked = true;
         }
         Ok(())
     }
