@@ -283,6 +283,13 @@ impl Incoming {
         (self.peer, self.received)
     }
 
+    /// Whom the next message comes from, if it is from the present peer, or will be.
+    #[inline]
+    pub(super) fn next_from(&self) -> Option<Identity> {
+        let is_formers = self.early.front().is_some_and(|(sequence, _)| *sequence == 0);
+        (!is_formers).then_some(self.peer)
+    }
+
     /// Leaves the connection, and keeps all that came over it.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 //!   waits for a while.
 
 mod address;
+mod asynchronous;
 mod biased;
 mod connection;
 mod error;
@@ -33,8 +34,10 @@ mod reactor;
 mod redial;
 mod region;
 mod shared;
+mod wakers;
 mod wire;
 
+pub use asynchronous::{AsyncReceiver, AsyncSender, PollReceiver};
 pub use error::{Ending, Error, Event};
 pub use halves::{Link, Passed, Receiver, Sender};
 pub use listener::{Expected, Listener};

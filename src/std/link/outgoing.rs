@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::region::{Bell, Region, Ring};
 use super::wire::{Fault, Hello, Identity, MARKED, SWITCH};
 use super::{Ending, Transport};
-use crate::core::atomic::Ordering;
+use crate::core::atomic::{Ordering, fence};
 use crate::core::records::{Producer, ReadError, WriteError};
 use crate::core::ring::Notifier;
 use crate::std::futex::{self, barrier};
@@ -191,6 +191,8 @@ impl Outgoing {
         let [messages, _] = ring.region.bells(ring.region.side().other());
         if ring.notifier.notify(&messages.event, &ring.region.own().elided) {
             futex::wake_all(messages.event.word());
+            // The fence is back: a task that finds it so relies on the message being in front of the look that follows.
+            fence(Ordering::SeqCst);
         }
         if messages.by_socket.load(Ordering::Relaxed) != 0 {
             wake_by_socket(messages, connection);
