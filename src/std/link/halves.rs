@@ -413,6 +413,12 @@ impl Receiver {
         self.handle.wait(For::Messages, deadline, &mut self.spin, |shared, look| attempt(shared, buffer, look))
     }
 
+    /// The name that the other end has on this link, for as long as its process has the link. Another one: another process has
+    /// come in its place.
+    pub fn peer(&self) -> [u8; 16] {
+        self.handle.incoming().received().0
+    }
+
     /// Acknowledges all that was received, which with [`Policy::Deferred`](crate::ack::Policy::Deferred) nothing else does.
     ///
     /// # Errors

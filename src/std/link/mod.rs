@@ -18,6 +18,7 @@
 mod address;
 mod asynchronous;
 mod biased;
+pub mod calls;
 mod connection;
 mod error;
 #[cfg(any(fuzzing, test))]
