@@ -231,11 +231,14 @@ fn sizes_out_of_range_and_addresses_that_are_none_are_errors_that_say_what_to_do
 
 #[test]
 fn a_message_longer_than_the_peer_takes_is_refused_and_nothing_else() {
-    let (mut server, mut client) = ends(Link::options().max_message(100_000), Link::options());
-    let error = client.send(&vec![0; 100_001]).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { len: 100_001, max: 100_000 }), "{error}");
-    client.send(&message(1, 100_000)).unwrap();
-    assert_eq!(server.recv_timeout(SOON).unwrap(), message(1, 100_000));
+    // Whether it is too long for the ring as well, or not.
+    for max in [100_000, 1000] {
+        let (mut server, mut client) = ends(Link::options().max_message(max), Link::options());
+        let error = client.send(&vec![0; max + 1]).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { len, max: most } if len == max + 1 && most == max), "{error}");
+        client.send(&message(1, max)).unwrap();
+        assert_eq!(server.recv_timeout(SOON).unwrap(), message(1, max));
+    }
 }
 
 #[test]

@@ -126,7 +126,8 @@ impl Outgoing {
             && self.wish == Transport::SharedMemory
             && self.backlog.is_empty()
             && self.sent - self.acked < self.window
-            && self.carried_bytes == 0;
+            && self.carried_bytes == 0
+            && bytes.len() <= ring.max_len;
         if !is_clear || self.connection.as_ref()?.has_ended() || ring.producer.push(bytes).is_err() {
             return None;
         }
@@ -381,7 +382,8 @@ impl Outgoing {
         self.in_ring = producer.is_some();
         self.ring = producer.map(|(region, producer)| {
             let notifier = Notifier::new(&region.own().elided, barrier::register());
-            let max_len = producer.max_len();
+            // What is longer than the peer takes is refused where it would go over the socket.
+            let max_len = producer.max_len().min(connection.max_message);
             ToRing { region, producer, notifier, max_len }
         });
         self.connection = Some(connection);
