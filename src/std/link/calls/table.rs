@@ -384,3 +384,6 @@ impl From<Ending> for CallError {
         CallError::Closed(ending)
     }
 }
+
+#[cfg(test)]
+mod tests;
