@@ -231,11 +231,14 @@ fn sizes_out_of_range_and_addresses_that_are_none_are_errors_that_say_what_to_do
 
 #[test]
 fn a_message_longer_than_the_peer_takes_is_refused_and_nothing_else() {
-    let (mut server, mut client) = ends(Link::options().max_message(100_000), Link::options());
-    let error = client.send(&vec![0; 100_001]).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { len: 100_001, max: 100_000 }), "{error}");
-    client.send(&message(1, 100_000)).unwrap();
-    assert_eq!(server.recv_timeout(SOON).unwrap(), message(1, 100_000));
+    // Whether it is too long for the ring as well, or not.
+    for max in [100_000, 1000] {
+        let (mut server, mut client) = ends(Link::options().max_message(max), Link::options());
+        let error = client.send(&vec![0; max + 1]).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { len, max: most } if len == max + 1 && most == max), "{error}");
+        client.send(&message(1, max)).unwrap();
+        assert_eq!(server.recv_timeout(SOON).unwrap(), message(1, max));
+    }
 }
 
 #[test]
@@ -255,4 +258,30 @@ fn what_a_program_sent_that_closes_at_once_arrives() {
         }
         connecting.join().unwrap();
     }
+}
+
+#[test]
+fn whoever_waits_for_room_hears_of_it_also_where_another_thread_reads_the_socket() {
+    let options = || Link::options().transport(Transport::Socket).acks(Policy::Immediate);
+    let (mut server, client) = ends(options(), options().window(1));
+    let count = 5000;
+    let (mut sender, mut receiver) = client.split();
+    thread::scope(|threads| {
+        // Answers, so that the client's receiver has the socket in hand when acknowledgements come.
+        threads.spawn(|| {
+            for _ in 0..count {
+                let len = server.recv_timeout(SOON).unwrap().len();
+                server.send(&vec![0; len]).unwrap();
+            }
+        });
+        threads.spawn(|| {
+            for _ in 0..count {
+                sender.send_timeout(b"x", SOON).unwrap();
+                sender.flush(SOON).unwrap();
+            }
+        });
+        for _ in 0..count {
+            receiver.recv_timeout(SOON).unwrap();
+        }
+    });
 }

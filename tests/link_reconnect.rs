@@ -256,3 +256,33 @@ fn another_process_takes_a_link_up_by_its_session_and_gets_what_was_not_acknowle
     second.ack().unwrap();
     server.sender().flush(SOON).unwrap();
 }
+
+#[test]
+fn what_there_is_no_room_for_when_a_link_is_taken_up_follows_with_the_acknowledgements() {
+    let address = address();
+    let session = *b"another arm's, 2";
+    let accepting = Accepting::start(options(MIN_SIZE, Transport::SharedMemory).listen(&address).unwrap());
+    let client = |transport| {
+        let options = Link::options().size(MIN_SIZE).transport(transport).session(session);
+        options.acks(Policy::Batch { events: 8, age: 1_000_000 }).reconnect(Reconnect::NEVER).connect(&address)
+    };
+    let first = client(Transport::SharedMemory).unwrap();
+    let mut server = accepting.link();
+    // Half of it through the ring, up to room for a mark, and half over the socket.
+    let mut sent = 0;
+    while server.metrics().bytes_available > 256 {
+        server.send(&message(sent, 50)).unwrap();
+        sent += 1;
+    }
+    server.sender().prefer(Transport::Socket);
+    while server.sender().try_send(&message(sent, 50)).is_ok() {
+        sent += 1;
+    }
+    assert!(sent > 90, "{sent}: no more than there is room for at once");
+    assert_eq!(cut(&address), 1);
+    drop(first);
+    let mut second = client(Transport::Socket).unwrap();
+    for number in 0..sent {
+        assert_eq!(second.recv_timeout(SOON).unwrap(), message(number, 50), "of {sent}");
+    }
+}

@@ -41,6 +41,9 @@ pub(super) struct Connection {
     /// looked at after a bell).
     acked: AtomicU64,
     registration: Registration,
+    /// Whether something was read, but a message, since this was asked. Written with `reader` locked (Relaxed: it is read by
+    /// whoever has read the socket).
+    stirred: AtomicBool,
     /// Whether nothing more is to be sent. Set once by whoever ends it (Relaxed: what is sent meanwhile is kept as all is).
     has_ended: AtomicBool,
     /// The longest message that the peer takes.
@@ -138,6 +141,7 @@ impl Connection {
             writer: Mutex::default(),
             acked: AtomicU64::new(0),
             registration: Registration::new(),
+            stirred: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             max_message,
             size,
@@ -236,6 +240,11 @@ impl Connection {
         reader.end = self.take_in(&mut reader, bytes).err();
     }
 
+    /// Whether something was read since the last call that others than whoever receives may wait for.
+    pub(super) fn take_stirred(&self) -> bool {
+        self.stirred.load(Ordering::Relaxed) && self.stirred.swap(false, Ordering::Relaxed)
+    }
+
     /// Sorts what was read; returns whether anybody who waits has to look.
     fn take_in(&self, reader: &mut Reader, mut bytes: &[u8]) -> Result<bool, Ending> {
         let mut any = false;
@@ -249,8 +258,11 @@ impl Connection {
                     reader.inbox_bytes += body.len() + OVERHEAD;
                     reader.inbox.push_back(Parcel { flags: header.flags, bytes: body });
                 }
-                Kind::Ack => self.acked.store(wire::acked(&body)?, Ordering::Relaxed),
-                Kind::Wake => {}
+                Kind::Ack => {
+                    self.acked.store(wire::acked(&body)?, Ordering::Relaxed);
+                    self.stirred.store(true, Ordering::Relaxed);
+                }
+                Kind::Wake => self.stirred.store(true, Ordering::Relaxed),
                 Kind::Bye => {
                     return Err(match Bye::from_bytes(&body)? {
                         Bye::Closed => Ending::ByPeer,

@@ -16,6 +16,7 @@ use super::listener::Expected;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::shared::{self, For, Look, Shared};
+use super::wire::Identity;
 use super::{Ending, Error, Transport, handshake};
 use crate::std::futex::{Deadline, Spin};
 
@@ -56,16 +57,16 @@ pub struct Link {
 /// The half that sends. Clones of it may send at the same time, each message as a whole.
 #[derive(Debug)]
 pub struct Sender {
-    handle: Arc<Handle>,
+    pub(super) handle: Arc<Handle>,
     spin: Spin,
 }
 
 /// The half that receives.
 #[derive(Debug)]
 pub struct Receiver {
-    handle: Arc<Handle>,
-    buffer: Vec<u8>,
-    spin: Spin,
+    pub(super) handle: Arc<Handle>,
+    pub(super) buffer: Vec<u8>,
+    pub(super) spin: Spin,
 }
 
 impl Clone for Sender {
@@ -310,15 +311,8 @@ impl Sender {
     #[cold]
     fn send_until(&mut self, message: &[u8], deadline: Option<Deadline>) -> Result<u64, Error> {
         self.handle.check_fork()?;
-        let attempt = |shared: &Arc<Shared>, _| {
-            // SAFETY: as in `send_quickly`: this is its handle.
-            let outcome = unsafe { shared.sending() }.send(message);
-            match outcome.map_err(|refused| shared.refuse(refused, message.len())) {
-                Ok(sequence) => Ok(Some(sequence)),
-                Err(Error::WouldBlock) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
+        // SAFETY: as in `send_quickly`: this is its handle.
+        let attempt = |shared: &Arc<Shared>, _| unsafe { try_send(shared, message) };
         self.handle.wait(For::Room, deadline, &mut self.spin, attempt)
     }
 
@@ -329,19 +323,8 @@ impl Sender {
     /// [`Error::TimedOut`], [`Error::Closed`], [`Error::Forked`].
     pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
         self.handle.check_fork()?;
-        let attempt = |shared: &Arc<Shared>, _| {
-            let ending = shared.ending();
-            // SAFETY: as in `send_quickly`: this is its handle.
-            let mut outgoing = unsafe { shared.sending() };
-            let outcome = outgoing.look();
-            let is_done = outgoing.pending() == 0;
-            drop(outgoing);
-            match (outcome, is_done) {
-                (Err(fault), _) => Err(shared.refuse(fault.into(), 0)),
-                (Ok(()), true) => Ok(Some(())),
-                (Ok(()), false) => ending.map_or(Ok(None), |ending| Err(ending.into())),
-            }
-        };
+        // SAFETY: as in `send_quickly`: this is its handle.
+        let attempt = |shared: &Arc<Shared>, _| unsafe { try_flush(shared) };
         self.handle.wait(For::Room, Some(Deadline::after(timeout)), &mut self.spin, attempt)
     }
 
@@ -430,6 +413,12 @@ impl Receiver {
         self.handle.wait(For::Messages, deadline, &mut self.spin, |shared, look| attempt(shared, buffer, look))
     }
 
+    /// The name that the other end has on this link, for as long as its process has the link. Another one: another process has
+    /// come in its place.
+    pub fn peer(&self) -> [u8; 16] {
+        self.handle.incoming().received().0
+    }
+
     /// Acknowledges all that was received, which with [`Policy::Deferred`](crate::ack::Policy::Deferred) nothing else does.
     ///
     /// # Errors
@@ -461,21 +450,75 @@ fn quickly(shared: &Arc<Shared>, into: &mut [u8]) -> Option<usize> {
     Some(len)
 }
 
+/// Sends a message, if there is room.
+///
+/// # Safety
+///
+/// It is the sender's handle, which the caller has to itself, or one of several senders'.
+pub(super) unsafe fn try_send(shared: &Arc<Shared>, message: &[u8]) -> Result<Option<u64>, Error> {
+    // SAFETY: says the caller.
+    let outcome = unsafe { shared.sending() }.send(message);
+    match outcome.map_err(|refused| shared.refuse(refused, message.len())) {
+        Ok(sequence) => Ok(Some(sequence)),
+        Err(Error::WouldBlock) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks whether all that was sent is acknowledged.
+///
+/// # Safety
+///
+/// As of [`try_send`].
+pub(super) unsafe fn try_flush(shared: &Arc<Shared>) -> Result<Option<()>, Error> {
+    let ending = shared.ending();
+    // SAFETY: says the caller.
+    let mut outgoing = unsafe { shared.sending() };
+    let outcome = outgoing.look();
+    let is_done = outgoing.pending() == 0;
+    drop(outgoing);
+    match (outcome, is_done) {
+        (Err(fault), _) => Err(shared.refuse(fault.into(), 0)),
+        (Ok(()), true) => Ok(Some(())),
+        (Ok(()), false) => ending.map_or(Ok(None), |ending| Err(ending.into())),
+    }
+}
+
 /// Takes the next message, for the receiver, whose handle it is.
 fn attempt<B: Buffer + ?Sized>(shared: &Arc<Shared>, buffer: &mut B, look: Look) -> Result<Option<usize>, Error> {
-    shared.check_fork()?;
     // SAFETY: as in `quickly`.
+    unsafe { attempt_from(shared, buffer, look) }.map(|(len, _)| len)
+}
+
+/// Takes the next message, and says whom it is from, or whom the next one will be from, if that is the present peer.
+///
+/// # Safety
+///
+/// It is the receiver's handle, which the caller has to itself.
+pub(super) unsafe fn attempt_from<B: Buffer + ?Sized>(
+    shared: &Arc<Shared>,
+    buffer: &mut B,
+    look: Look,
+) -> Result<(Option<usize>, Option<Identity>), Error> {
+    shared.check_fork()?;
+    // SAFETY: says the caller.
     let mut incoming = unsafe { shared.receiving() };
+    let from = incoming.next_from();
     let outcome = incoming.next(buffer);
-    if let Ok(Some(len)) = outcome {
+    let is_stirred = std::mem::take(&mut incoming.is_stirred);
+    if let Ok(Some(_)) = outcome {
         shared.time_acknowledgements(&mut incoming);
-        return Ok(Some(len));
-    }
-    if look == Look::BeforeSleep {
+    } else if look == Look::BeforeSleep {
         incoming.acknowledge_before_sleep();
     }
     drop(incoming);
-    nothing(shared, buffer, outcome.err())
+    if is_stirred {
+        shared.pass_on();
+    }
+    match outcome {
+        Ok(Some(len)) => Ok((Some(len), from)),
+        outcome => Ok((nothing(shared, buffer, outcome.err())?, from)),
+    }
 }
 
 /// There is no message: is there one still to come?

@@ -97,6 +97,8 @@ pub(super) struct Incoming {
     pub(super) is_timed: bool,
     /// How often acknowledgements were sent.
     pub(super) flushes: u64,
+    /// Whether something was read that is for others than whoever receives.
+    pub(super) is_stirred: bool,
 }
 
 impl Incoming {
@@ -116,6 +118,7 @@ impl Incoming {
             enough: usize::MAX,
             is_timed: false,
             flushes: 0,
+            is_stirred: false,
         }
     }
 
@@ -186,6 +189,7 @@ impl Incoming {
         }
         if self.parcel.is_none() {
             connection.pump(false)?;
+            self.is_stirred |= connection.take_stirred();
             self.parcel = connection.next_parcel();
         }
         let Some(parcel) = &self.parcel else { return Ok(None) };
@@ -277,6 +281,13 @@ impl Incoming {
     /// The last sequence received, and from whom.
     pub(super) fn received(&self) -> (Identity, u64) {
         (self.peer, self.received)
+    }
+
+    /// Whom the next message comes from, if it is from the present peer, or will be.
+    #[inline]
+    pub(super) fn next_from(&self) -> Option<Identity> {
+        let is_formers = self.early.front().is_some_and(|(sequence, _)| *sequence == 0);
+        (!is_formers).then_some(self.peer)
     }
 
     /// Leaves the connection, and keeps all that came over it.

@@ -16,7 +16,9 @@
 //!   waits for a while.
 
 mod address;
+mod asynchronous;
 mod biased;
+pub mod calls;
 mod connection;
 mod error;
 #[cfg(any(fuzzing, test))]
@@ -33,8 +35,10 @@ mod reactor;
 mod redial;
 mod region;
 mod shared;
+mod wakers;
 mod wire;
 
+pub use asynchronous::{AsyncReceiver, AsyncSender, PollReceiver};
 pub use error::{Ending, Error, Event};
 pub use halves::{Link, Passed, Receiver, Sender};
 pub use listener::{Expected, Listener};

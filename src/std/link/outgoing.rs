@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::region::{Bell, Region, Ring};
 use super::wire::{Fault, Hello, Identity, MARKED, SWITCH};
 use super::{Ending, Transport};
-use crate::core::atomic::Ordering;
+use crate::core::atomic::{Ordering, fence};
 use crate::core::records::{Producer, ReadError, WriteError};
 use crate::core::ring::Notifier;
 use crate::std::futex::{self, barrier};
@@ -126,7 +126,8 @@ impl Outgoing {
             && self.wish == Transport::SharedMemory
             && self.backlog.is_empty()
             && self.sent - self.acked < self.window
-            && self.carried_bytes == 0;
+            && self.carried_bytes == 0
+            && bytes.len() <= ring.max_len;
         if !is_clear || self.connection.as_ref()?.has_ended() || ring.producer.push(bytes).is_err() {
             return None;
         }
@@ -191,6 +192,8 @@ impl Outgoing {
         let [messages, _] = ring.region.bells(ring.region.side().other());
         if ring.notifier.notify(&messages.event, &ring.region.own().elided) {
             futex::wake_all(messages.event.word());
+            // The fence is back: a task that finds it so relies on the message being in front of the look that follows.
+            fence(Ordering::SeqCst);
         }
         if messages.by_socket.load(Ordering::Relaxed) != 0 {
             wake_by_socket(messages, connection);
@@ -379,7 +382,8 @@ impl Outgoing {
         self.in_ring = producer.is_some();
         self.ring = producer.map(|(region, producer)| {
             let notifier = Notifier::new(&region.own().elided, barrier::register());
-            let max_len = producer.max_len();
+            // What is longer than the peer takes is refused where it would go over the socket.
+            let max_len = producer.max_len().min(connection.max_message);
             ToRing { region, producer, notifier, max_len }
         });
         self.connection = Some(connection);

@@ -13,10 +13,11 @@ use super::options::Options;
 use super::outgoing::{Outgoing, Refused};
 use super::reactor::{self, Reactor};
 use super::region::Bell;
+use super::wakers::{Key, Wakers};
 use super::wire::{Bye, Hello, Identity};
 use super::{Ending, Error, Event, Transport, redial};
 use crate::core::ack::Policy;
-use crate::core::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::core::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::std::fork;
 use crate::std::futex::{self, Deadline, Spin, barrier};
 
@@ -65,8 +66,7 @@ pub(super) struct Shared {
     has_ended: AtomicBool,
     /// Rung when there is a connection again, or never more: what is waited on while there is none.
     change: [Bell; 2],
-    /// Tasks that wait for messages, and for room.
-    wakers: Mutex<[Option<Waker>; 2]>,
+    wakers: Wakers,
     reactor: Arc<Reactor>,
     /// Connections that there were. Written with `life` locked.
     connections: AtomicU64,
@@ -100,7 +100,7 @@ impl Shared {
             life: Mutex::new(Life::Away { until: Deadline::after(Duration::MAX) }),
             has_ended: AtomicBool::new(false),
             change: [Bell::new(), Bell::new()],
-            wakers: Mutex::default(),
+            wakers: Wakers::default(),
             reactor,
             connections: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
@@ -266,7 +266,10 @@ impl Shared {
             return Err(Ending::Lost);
         }
         if wants_room {
-            self.wants(&connection, For::Room);
+            if let Err(ending) = self.serve_backlog() {
+                self.lost(&connection, ending);
+                return Err(ending);
+            }
         }
         if transport == Transport::Socket {
             self.fallbacks.fetch_add(u64::from(why_socket.is_some()), Ordering::Relaxed);
@@ -281,6 +284,12 @@ impl Shared {
 
     /// Wakes all who wait on this end.
     fn ring(&self) {
+        self.ring_threads();
+        self.wakers.wake();
+    }
+
+    /// Has all threads that sleep on this end look again.
+    pub(super) fn ring_threads(&self) {
         if let Some(connection) = self.connection() {
             connection.ring_own();
         }
@@ -288,12 +297,6 @@ impl Shared {
             bell.event.announce();
             futex::wake_all(bell.event.word());
         }
-        self.wake_tasks();
-    }
-
-    fn wake_tasks(&self) {
-        let wakers = std::mem::take(&mut *lock(&self.wakers));
-        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// The connection has ended, so: says so, and has it made anew, if it is to be. Called with neither half locked.
@@ -359,29 +362,45 @@ impl Shared {
         if can_write {
             connection.flush();
         }
-        match self.serve_backlog().and(connection.pump(has_hung_up)) {
-            Ok(_) => {
+        // What is read may be the acknowledgement that the backlog waits for.
+        match connection.pump(has_hung_up).and_then(|_| self.serve_backlog()) {
+            Ok(()) => {
                 connection.ring_own();
-                self.wake_tasks();
+                self.wakers.wake();
             }
             Err(ending) => self.lost(connection, ending),
         }
     }
 
+    /// Whoever receives has read from the socket what others wait for, of which the reactor learns no more.
+    #[cold]
+    pub(super) fn pass_on(self: &Arc<Self>) {
+        let Some(connection) = self.connection() else { return };
+        match self.serve_backlog() {
+            Ok(()) => {
+                connection.ring_own();
+                self.wakers.wake();
+            }
+            Err(ending) => self.lost(&connection, ending),
+        }
+    }
+
+    /// Sends what waits to be sent again, as far as there is room, and has the peer say so when there is more.
     fn serve_backlog(&self) -> Result<(), Ending> {
         let mut outgoing = self.outgoing();
-        if !outgoing.has_backlog() {
-            return Ok(());
-        }
-        if let Err(Refused::Ended(ending)) =
-            outgoing.look().map_err(Refused::from).and_then(|()| outgoing.send_backlog())
-        {
-            return Err(ending);
-        }
-        let connection = outgoing.connection().cloned().filter(|_| outgoing.has_backlog());
-        drop(outgoing);
-        if let Some(connection) = connection {
-            self.wants(&connection, For::Room);
+        let mut has_asked = false;
+        while outgoing.has_backlog() {
+            if let Err(Refused::Ended(ending)) =
+                outgoing.look().map_err(Refused::from).and_then(|()| outgoing.send_backlog())
+            {
+                return Err(ending);
+            }
+            let Some(connection) = outgoing.connection().filter(|_| outgoing.has_backlog() && !has_asked) else {
+                break;
+            };
+            // Room that there was before the peer could see the wish is not told of: another look.
+            self.wants(connection, For::Room);
+            has_asked = true;
         }
         Ok(())
     }
@@ -392,6 +411,7 @@ impl Shared {
         if overdue && !self.redials {
             self.give_up(0);
         }
+        self.wakers.wake_due(now);
         let mut incoming = self.incoming();
         if !incoming.is_timed {
             return;
@@ -418,24 +438,37 @@ impl Shared {
         }
     }
 
-    /// Has the peer send a frame over the socket when there is something for this end.
-    fn wants(&self, connection: &Connection, what: For) {
+    /// Has the peer send a frame over the socket when there is something for this end. Look again after this. Returns whether
+    /// that look is sure to see what the peer does not tell of.
+    fn wants(&self, connection: &Connection, what: For) -> bool {
         let bell = connection.own_bells()[what as usize];
         // AcqRel: pairs with the swap by which the peer takes the wish: what it has done before is seen by a look after this.
         bell.by_socket.fetch_or(1, Ordering::AcqRel);
-        if connection.peer_elides() {
-            barrier::run();
-        }
+        // Store before load, as in `EventCount::prepare`: of the ring, and of whether the peer runs a fence.
+        fence(Ordering::SeqCst);
+        // Room is never told of without a fence.
+        what == For::Room || !connection.peer_elides() || barrier::run()
     }
 
     /// Has a task woken when there may be something. Look again after this.
-    pub(super) fn register(&self, what: For, waker: &Waker) {
-        lock(&self.wakers)[what as usize] = Some(waker.clone());
+    pub(super) fn register(self: &Arc<Self>, what: For, key: Key, waker: &Waker) {
+        self.wakers.add(what, key, waker);
         if let Some(connection) = self.connection() {
-            self.wants(&connection, what);
+            if !self.wants(&connection, what) {
+                self.wake_at(futex::now().saturating_add(UNFENCED.as_nanos() as u64), key, waker);
+            }
         }
-        // Store before load, as whoever sleeps on a bell does.
-        crate::core::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// Has a task woken at a time on the monotonic clock. Replaces the time that it asked for before.
+    pub(super) fn wake_at(self: &Arc<Self>, due: u64, key: Key, waker: &Waker) {
+        self.wakers.add_alarm(key, due, waker);
+        self.reactor.call_at(due, &Arc::downgrade(self));
+    }
+
+    /// Has a task woken no more.
+    pub(super) fn unregister(&self, key: Key) {
+        self.wakers.remove(key);
     }
 
     /// Tries until it succeeds or the deadline has passed, and sleeps in between until there may be something.
