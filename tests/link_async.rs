@@ -193,7 +193,7 @@ fn tasks_that_wait_learn_of_the_end() {
 
 /// Cuts the connections of this process to `address`, at the client's ends.
 fn cut(address: &str) -> usize {
-    let name = SocketAddrUnix::new_abstract_name(address[1..].as_bytes()).unwrap();
+    let name = SocketAddrUnix::new_abstract_name(&address.as_bytes()[1..]).unwrap();
     let mut cut = 0;
     for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
         let Ok(number) = entry.unwrap().file_name().to_str().unwrap().parse::<i32>() else { continue };

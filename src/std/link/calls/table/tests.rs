@@ -22,6 +22,9 @@ fn request(remaining: u64, window: u32, payload: &[u8]) -> Body<'_> {
     Body::Request { remaining, window, method: "m", payload }
 }
 
+/// A part of an answer, or how the call has ended.
+type Step = Result<Vec<u8>, Result<Vec<u8>, CallError>>;
+
 /// What is known of a call of this end, as a list of what is to come of it.
 #[derive(Debug)]
 struct Call {
@@ -31,7 +34,7 @@ struct Call {
     granted: u64,
     come: u64,
     taken: u64,
-    to_come: Vec<Result<Vec<u8>, Result<Vec<u8>, CallError>>>,
+    to_come: Vec<Step>,
     has_end: bool,
 }
 
