@@ -38,6 +38,8 @@ const MARK: u64 = 4;
 
 /// Bytes of a cache line: what goes from core to core at a time, or half or twice that.
 const LINE: usize = 64;
+/// From here on it pays to store a record's first line last.
+const SEVERAL_LINES: usize = 2 * LINE;
 
 /// Where a ring keeps its records.
 ///
@@ -225,6 +227,19 @@ impl ::core::fmt::Display for ReadError {
 
 impl ::core::error::Error for ReadError {}
 
+/// Stores a record so that the cache line which it begins in comes last: the consumer may be looking at the word before the record,
+/// and take that line away each time; so it goes over once.
+fn store_first_line_last<W: Word>(words: &[W], record: &[u8]) {
+    let beside = LINE - (words.as_ptr().addr() % LINE);
+    match (words.split_at_checked(beside / W::BYTES), record.split_at_checked(beside)) {
+        (Some((first_words, last_words)), Some((first, last))) => {
+            store_bytes(last_words, last);
+            store_bytes(first_words, first);
+        }
+        _ => store_bytes(words, record),
+    }
+}
+
 /// How many words a record of `len` bytes takes with the one before it.
 #[inline(always)]
 fn size<W: Word>(len: usize) -> usize {
@@ -287,14 +302,8 @@ impl<M: Memory> Producer<M> {
         (place.at..end).for_each(|word| self.memory.guard(word).with_mut(|_| ()));
         // SAFETY: a place was found for the record, so it ends before the ring does.
         let words = unsafe { self.memory.words().get_unchecked(place.at + 1..end) };
-        // The consumer may be looking at the word before the record, and take its cache line away each time: that line comes
-        // last, so that it goes over once.
-        let beside = LINE - (words.as_ptr().addr() % LINE);
-        match (words.split_at_checked(beside / M::Word::BYTES), record.split_at_checked(beside)) {
-            (Some((first_words, last_words)), Some((first, last))) => {
-                store_bytes(last_words, last);
-                store_bytes(first_words, first);
-            }
+        match record.len() {
+            SEVERAL_LINES.. => store_first_line_last(words, record),
             _ => store_bytes(words, record),
         }
         // SAFETY: the place was found for as many bytes.
