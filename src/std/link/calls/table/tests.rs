@@ -23,7 +23,7 @@ fn request(remaining: u64, window: u32, payload: &[u8]) -> Body<'_> {
 }
 
 /// A part of an answer, or how the call has ended.
-type Step = Result<Vec<u8>, Result<Vec<u8>, CallError>>;
+type ToCome = Result<Vec<u8>, Result<Vec<u8>, CallError>>;
 
 /// What is known of a call of this end, as a list of what is to come of it.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct Call {
     granted: u64,
     come: u64,
     taken: u64,
-    to_come: Vec<Step>,
+    to_come: Vec<ToCome>,
     has_end: bool,
 }
 
