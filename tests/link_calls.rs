@@ -381,6 +381,13 @@ fn tasks_call_beside_threads_with_times_of_their_own() {
             assert_eq!((first, second), (Err(CallError::DeadlinePassed), Err(CallError::DeadlinePassed)));
         });
         beside.join().unwrap();
+        // Now no thread receives for them.
+        run(async {
+            for number in 0..count {
+                let request = number.to_le_bytes();
+                assert_eq!(caller.start("echo", &request, SOON).unwrap().await.unwrap(), request);
+            }
+        });
         assert_eq!(told.try_iter().filter(Result::is_ok).count(), 2);
         assert_eq!((caller.metrics().calling, caller.metrics().strays), (0, 0));
     }

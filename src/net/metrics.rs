@@ -103,7 +103,8 @@ fn events(text: &mut Text, stats: &Stats) {
     text.gauge("conduit_producers", "Producers that are remembered.").sample(&[], stats.producers as u64);
     text.counter("conduit_producers_evicted", "Producers that were forgotten for others.")
         .sample(&[], stats.producers_evicted);
-    text.gauge("conduit_memory_bytes", "Memory that the events in the engine keep.").sample(&[], stats.memory as u64);
+    text.gauge("conduit_memory_bytes", "Memory that events keep, in the engine and while they are read.")
+        .sample(&[], stats.memory as u64);
 }
 
 fn lanes(text: &mut Text, stats: &Stats) {
