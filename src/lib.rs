@@ -17,6 +17,11 @@
 #![cfg_attr(not(feature = "std"), doc = "| messages | `std`; `serde` for JSON and CBOR | what topics carry | `msgs` |")]
 #![cfg_attr(feature = "std", doc = "| nodes | `std` (Linux) | programs of callbacks and timers | [`node`], [`Node`] |")]
 #![cfg_attr(not(feature = "std"), doc = "| nodes | `std` (Linux) | programs of callbacks and timers | `node` |")]
+#![cfg_attr(feature = "std", doc = "| links | `std` (Linux) | two processes that do not trust each other | [`link`] |")]
+#![cfg_attr(
+    not(feature = "std"),
+    doc = "| links | `std` (Linux) | two processes that do not trust each other | `link` |"
+)]
 #![cfg_attr(
     feature = "tank",
     doc = "| recordings | `tank` | whoever wants to know what happened | [`tank`]: [`tank::Recorder`], [`tank::Player`] |"
