@@ -29,6 +29,7 @@ mod info;
 #[cfg(any(feature = "tank", feature = "net"))]
 mod keys;
 mod lines;
+mod link;
 mod nodes;
 #[cfg(not(all(feature = "tank", feature = "net")))]
 mod off;
@@ -114,6 +115,7 @@ enum Command {
     Clean(clean::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Link(link::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     DemoWorker(demo::worker::Args),
@@ -176,6 +178,7 @@ fn main() -> ExitCode {
         Command::Clean(args) => clean::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
+        Command::Link(args) => link::run(&args, &context),
         Command::Completions(args) => completions::run(&args, &context),
         Command::DemoWorker(args) => demo::worker::run(&args, &context),
         Command::BenchWorker(args) => bench::work(&args, &context),

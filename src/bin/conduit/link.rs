@@ -1,0 +1,376 @@
+//! `conduit link`: how fast a link is, between two processes of this machine.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Subcommand, ValueEnum};
+use conduit::link::{Error, Link, Options, Reconnect};
+use serde_json::{Value, json};
+
+use crate::events::{Events, something_was_done};
+use crate::outcome::{Failure, Outcome, Result};
+use crate::output::{Out, Table, note, print_json};
+use crate::stats::Histogram;
+use crate::{Context, units};
+
+/// Measure links: messages between two processes over memory that nobody else can reach
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Send messages there and back, one at a time, and tell how long that takes
+    Ping(Ping),
+    /// Send messages as fast as they are received, and tell how many that are
+    Bench(Bench),
+    /// Be the other end of `ping` and `bench`, until interrupted
+    Serve(Serve),
+}
+
+#[derive(clap::Args)]
+struct Ping {
+    /// Where `conduit link serve` listens: a path, or a name behind an @ [default: a process of its own]
+    address: Option<String>,
+    /// How many messages
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// How long each message is
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = units::size)]
+    size: usize,
+    /// How long to wait between two messages
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    interval: Option<Duration>,
+    /// By which way
+    #[arg(long, value_enum, default_value_t = Transport::SharedMemory)]
+    transport: Transport,
+    /// Have both ends poll, which takes a processor each, instead of sleep
+    #[arg(long)]
+    poll: bool,
+}
+
+#[derive(clap::Args)]
+struct Bench {
+    /// Where `conduit link serve` listens: a path, or a name behind an @ [default: a process of its own]
+    address: Option<String>,
+    /// How long each message is; may be given more than once [default: 256, 1024, 4096]
+    #[arg(long, value_name = "BYTES", value_parser = units::size)]
+    size: Vec<usize>,
+    /// How long to measure each
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
+    time: Duration,
+    /// The size of the ring
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = units::size)]
+    ring: usize,
+    /// By one way only [default: both, beside each other]
+    #[arg(long, value_enum)]
+    transport: Option<Transport>,
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// Where to listen: a path, or a name behind an @
+    #[arg(required_unless_present = "inherited")]
+    address: Option<String>,
+    /// Serve the link that was inherited, and end with it
+    #[arg(long, hide = true, conflicts_with = "address")]
+    inherited: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    SharedMemory,
+    Socket,
+}
+
+impl Transport {
+    fn name(self) -> &'static str {
+        match self {
+            Transport::SharedMemory => "shared memory",
+            Transport::Socket => "socket",
+        }
+    }
+
+    fn of(link: &Link) -> Self {
+        match link.metrics().transport {
+            Some(conduit::link::Transport::SharedMemory) => Transport::SharedMemory,
+            _ => Transport::Socket,
+        }
+    }
+}
+
+impl From<Transport> for conduit::link::Transport {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::SharedMemory => conduit::link::Transport::SharedMemory,
+            Transport::Socket => conduit::link::Transport::Socket,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Size { .. } | Error::Address { .. } | Error::TooLarge { .. } => Failure::Usage(error.to_string()),
+            error => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+// What the other end is to do with a link: its first message.
+const ECHO: &[u8] = b"echo";
+const ECHO_POLLING: &[u8] = b"echo, polling";
+const SWALLOW: &[u8] = b"swallow";
+
+/// How long the other end may take for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub fn run(args: &Args, context: &Context) -> Result {
+    match &args.command {
+        Action::Ping(args) => ping(args, context),
+        Action::Bench(args) => bench(args, context),
+        Action::Serve(args) => serve(args),
+    }
+}
+
+/// A link to the other end, and that, if it is a process of this one's own.
+struct Other {
+    link: Link,
+    child: Option<Child>,
+}
+
+impl Other {
+    fn reach(address: Option<&str>, options: Options, task: &[u8]) -> Result<Self> {
+        let mut other = match address {
+            Some(address) => Other { link: options.connect(address)?, child: None },
+            None => {
+                let (expected, passed) = options.pair()?;
+                let program =
+                    std::env::current_exe().map_err(|error| Failure::Failed(format!("no program: {error}")))?;
+                let mut command = Command::new(program);
+                command.args(["link", "serve", "--inherited"]);
+                // Its interruption is the end of the link.
+                command.process_group(0);
+                passed.pass_to(&mut command);
+                let started = command.spawn();
+                let child = started.map_err(|error| Failure::Failed(format!("cannot start the other end: {error}")))?;
+                drop(command);
+                Other { link: expected.accept()?, child: Some(child) }
+            }
+        };
+        other.link.send(task)?;
+        Ok(other)
+    }
+
+    fn close(self) -> Result<()> {
+        self.link.close(PATIENCE)?;
+        if let Some(mut child) = self.child {
+            child.wait().map_err(|error| Failure::Failed(format!("cannot wait for the other end: {error}")))?;
+        }
+        Ok(())
+    }
+}
+
+fn ping(args: &Ping, context: &Context) -> Result {
+    let mut events = Events::new()?;
+    let interruption = events.interruption();
+    let options = Link::options().transport(args.transport.into()).reconnect(Reconnect::NEVER);
+    let mut other = Other::reach(args.address.as_deref(), options, if args.poll { ECHO_POLLING } else { ECHO })?;
+    let transport = Transport::of(&other.link);
+    let message = vec![0x5A; args.size];
+    let mut times = Histogram::new();
+    let mut least = u64::MAX;
+    // The first ones find the pages and the threads cold.
+    for number in 0..args.count + args.count.min(100) {
+        if interruption.load(Ordering::Relaxed) {
+            break;
+        }
+        let start = Instant::now();
+        other.link.send(&message)?;
+        let len = if args.poll {
+            poll(&mut other.link, &interruption)?
+        } else {
+            Some(other.link.recv_timeout(PATIENCE)?.len())
+        };
+        let time = start.elapsed().as_nanos() as u64;
+        match len {
+            None => break,
+            Some(len) if len != args.size => {
+                return Err(Failure::Failed(format!(
+                    "{len} bytes came back of {}: whoever listens there is no `conduit link serve`",
+                    args.size
+                )));
+            }
+            Some(_) => {}
+        }
+        if number >= args.count.min(100) {
+            times.add(time);
+            least = least.min(time);
+            something_was_done();
+        }
+        if let Some(interval) = args.interval {
+            events.wait(&[], Some(Instant::now() + interval))?;
+        }
+    }
+    other.close()?;
+    if times.count() == 0 {
+        return Ok(Outcome::Interrupted);
+    }
+    let figure = |share: f64| times.percentile(share).unwrap_or(0);
+    let max = times.max().unwrap_or(0);
+    if context.json {
+        print_json(&json!({
+            "transport": transport.name(), "size": args.size, "polling": args.poll, "count": times.count(),
+            "min_ns": least, "p50_ns": figure(0.5), "p99_ns": figure(0.99), "max_ns": max,
+        }))?;
+    } else {
+        let mut out = Out::new();
+        let [least, p50, p99, max] = [least, figure(0.5), figure(0.99), max].map(|time| units::time(time as f64));
+        out.line(format_args!(
+            "{} of {} there and back by {}: min {least}, p50 {p50}, p99 {p99}, max {max}",
+            units::several(times.count(), "message", "messages"),
+            units::bytes(args.size as f64),
+            transport.name(),
+        ))?;
+        out.flush()?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Looks for the next message again and again; `None` when interrupted.
+fn poll(link: &mut Link, interruption: &AtomicBool) -> Result<Option<usize>> {
+    loop {
+        match link.try_recv() {
+            Ok(message) => return Ok(Some(message.len())),
+            Err(Error::WouldBlock) if interruption.load(Ordering::Relaxed) => return Ok(None),
+            Err(Error::WouldBlock) => std::hint::spin_loop(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn bench(args: &Bench, context: &Context) -> Result {
+    let interruption = Events::new()?.interruption();
+    let sizes = if args.size.is_empty() { vec![256, 1024, 4096] } else { args.size.clone() };
+    let transports =
+        args.transport.map_or(vec![Transport::SharedMemory, Transport::Socket], |transport| vec![transport]);
+    let mut rows = Vec::new();
+    'all: for size in sizes {
+        for &wish in &transports {
+            match stream(args, size, wish, &interruption)? {
+                Some(row) => rows.push(row),
+                None => break 'all,
+            }
+            something_was_done();
+        }
+    }
+    if rows.is_empty() {
+        return Ok(Outcome::Interrupted);
+    }
+    if context.json {
+        print_json(&Value::from(rows.iter().map(Streamed::to_json).collect::<Vec<_>>()))?;
+    } else {
+        let mut table = Table::new(&["size", "by", "messages/s", "bytes/s"]);
+        for row in &rows {
+            let bytes = units::bytes(row.rate * row.size as f64);
+            let rate = units::count(row.rate as u64);
+            table.row(vec![units::bytes(row.size as f64), row.transport.name().into(), rate, bytes]);
+        }
+        let mut out = Out::new();
+        table.print(&mut out)?;
+        out.flush()?;
+        note(format_args!("one way, from this process to another; the ring has {}", units::bytes(args.ring as f64)));
+    }
+    Ok(Outcome::Done)
+}
+
+/// What a stream of messages has come to.
+struct Streamed {
+    size: usize,
+    transport: Transport,
+    messages: u64,
+    rate: f64,
+}
+
+impl Streamed {
+    fn to_json(&self) -> Value {
+        json!({
+            "size": self.size, "transport": self.transport.name(), "messages": self.messages,
+            "messages_per_second": self.rate, "bytes_per_second": self.rate * self.size as f64,
+        })
+    }
+}
+
+/// Sends for a while, and until all of it is acknowledged; `None` when interrupted.
+fn stream(args: &Bench, size: usize, wish: Transport, interruption: &Arc<AtomicBool>) -> Result<Option<Streamed>> {
+    let options = Link::options().transport(wish.into()).size(args.ring).reconnect(Reconnect::NEVER);
+    let mut other = Other::reach(args.address.as_deref(), options, SWALLOW)?;
+    let transport = Transport::of(&other.link);
+    let message = vec![0x5A; size];
+    let (start, mut messages) = (Instant::now(), 0);
+    while start.elapsed() < args.time {
+        // Between two looks at the clock.
+        for _ in 0..64 {
+            other.link.send(&message)?;
+        }
+        messages += 64;
+        if interruption.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+    }
+    other.link.sender().flush(PATIENCE)?;
+    let rate = messages as f64 / start.elapsed().as_secs_f64();
+    other.close()?;
+    Ok(Some(Streamed { size, transport, messages, rate }))
+}
+
+fn serve(args: &Serve) -> Result {
+    let options = Link::options().size(conduit::link::MAX_SIZE);
+    let Some(address) = &args.address else {
+        let link = Link::inherited(options).ok_or_else(|| Failure::Usage("no link was inherited".into()))??;
+        return answer(link).map(|()| Outcome::Done);
+    };
+    let mut events = Events::new()?;
+    let mut listener = options.listen(address)?;
+    note(format_args!("listening at {address}"));
+    std::thread::spawn(move || {
+        while let Ok(link) = listener.accept() {
+            std::thread::spawn(move || {
+                if let Err(Failure::Failed(error) | Failure::Usage(error)) = answer(link) {
+                    note(format_args!("a link ended: {error}"));
+                }
+            });
+        }
+    });
+    while !events.is_interrupted() {
+        events.wait(&[], None)?;
+    }
+    let _ = std::fs::remove_file(address);
+    Ok(Outcome::Done)
+}
+
+/// Does what the first message asks for, until the link is closed.
+fn answer(mut link: Link) -> Result<()> {
+    let task = link.recv_timeout(PATIENCE)?.to_vec();
+    let polls = task == ECHO_POLLING;
+    let echoes = polls || task == ECHO;
+    if !echoes && task != SWALLOW {
+        return Err(Failure::Failed("whoever is there is no `conduit link`".into()));
+    }
+    let (mut sender, mut receiver) = link.split();
+    loop {
+        let received = if polls { receiver.try_recv() } else { receiver.recv() };
+        match received {
+            Ok(message) if echoes => drop(sender.send(message)?),
+            Ok(_) => {}
+            Err(Error::WouldBlock) => std::hint::spin_loop(),
+            Err(Error::Closed(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

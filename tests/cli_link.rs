@@ -1,0 +1,90 @@
+//! `conduit link`: two processes and the link between them, measured.
+#![cfg(feature = "cli")]
+
+mod cli;
+mod support;
+
+use cli::Cli;
+use serde_json::Value;
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("{key} of {value}"))
+}
+
+#[test]
+fn ping_measures_a_link_to_a_process_of_its_own_by_either_way() {
+    let cli = Cli::new();
+    for (transport, name) in [("shared-memory", "shared memory"), ("socket", "socket")] {
+        for polling in [false, true] {
+            let mut args = vec!["link", "ping", "--count", "50", "--size", "300", "--json", "--transport", transport];
+            args.extend(polling.then_some("--poll"));
+            let pinged = cli.run(&args).code(0).json();
+            assert_eq!(
+                (&pinged["transport"], &pinged["count"], &pinged["size"]),
+                (&name.into(), &50.into(), &300.into())
+            );
+            let times = ["min_ns", "p50_ns", "p99_ns", "max_ns"].map(|key| number(&pinged, key));
+            assert!(times[0] > 0.0 && times.is_sorted(), "{pinged}");
+        }
+    }
+}
+
+#[test]
+fn bench_shows_both_ways_beside_each_other() {
+    let cli = Cli::new();
+    let benched =
+        cli.run(&["link", "bench", "--time", "20ms", "--size", "100", "--size", "3000", "--json"]).code(0).json();
+    let rows = benched.as_array().unwrap();
+    let what: Vec<_> =
+        rows.iter().map(|row| (number(row, "size") as u32, row["transport"].as_str().unwrap())).collect();
+    assert_eq!(what, [(100, "shared memory"), (100, "socket"), (3000, "shared memory"), (3000, "socket")]);
+    assert!(rows.iter().all(|row| number(row, "messages_per_second") > 0.0), "{benched}");
+}
+
+#[test]
+fn serve_is_the_other_end_for_any_number_and_leaves_nothing_when_it_is_interrupted() {
+    let cli = Cli::new();
+    let socket = std::env::temp_dir().join(format!("{}-link", cli.domain.name()));
+    let address = socket.to_str().unwrap();
+    let mut serving = cli.start(&["link", "serve", address]);
+    serving.note("listening at");
+    cli.run(&["link", "ping", address, "--count", "10"]).code(0);
+    cli.run(&["link", "bench", address, "--time", "10ms", "--size", "64"]).code(0);
+    cli.run(&["link", "ping", address, "--count", "10", "--transport", "socket"]).code(0);
+    serving.signal(libc::SIGTERM);
+    serving.end().code(0);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn an_interrupted_ping_tells_what_it_has_measured() {
+    let cli = Cli::new();
+    let socket = std::env::temp_dir().join(format!("{}-link", cli.domain.name()));
+    let address = socket.to_str().unwrap();
+    let mut listener = conduit::link::Link::options().listen(address).unwrap();
+    let pinging = cli.start(&["link", "ping", address, "--count", "1000000", "--json"]);
+    let mut link = listener.accept_timeout(support::PATIENCE).unwrap();
+    assert_eq!(link.recv_timeout(support::PATIENCE).unwrap(), b"echo");
+    for _ in 0..200 {
+        let message = link.recv_timeout(support::PATIENCE).unwrap().to_vec();
+        link.send(&message).unwrap();
+    }
+    pinging.signal(libc::SIGINT);
+    // Until it closes the link.
+    while let Ok(message) = link.recv_timeout(support::PATIENCE) {
+        let message = message.to_vec();
+        let _ = link.send(&message);
+    }
+    let pinged = pinging.end().code(0).json();
+    assert!(number(&pinged, "count") >= 99.0, "{pinged}");
+}
+
+#[test]
+fn nobody_there_and_sizes_that_cannot_be_are_told() {
+    let cli = Cli::new();
+    let nobody = cli.run(&["link", "ping", "@conduit-nobody-is-there"]).code(1);
+    assert!(nobody.err.contains("cannot connect to @conduit-nobody-is-there"), "{nobody:?}");
+    let small = cli.run(&["link", "bench", "--ring", "100"]).code(2);
+    assert!(small.err.contains("4096") && small.err.contains("16777216"), "{small:?}");
+    cli.run(&["link", "serve"]).code(2);
+}
