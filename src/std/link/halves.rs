@@ -71,7 +71,10 @@ pub struct Receiver {
 
 impl Clone for Sender {
     fn clone(&self) -> Self {
-        self.handle.share_sending();
+        // In a forked child, where nothing is sent any more, a thread of the parent's may have left the lock held.
+        if self.handle.check_fork().is_ok() {
+            self.handle.share_sending();
+        }
         Sender { handle: self.handle.clone(), spin: Spin::new() }
     }
 }

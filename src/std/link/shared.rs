@@ -368,7 +368,11 @@ impl Shared {
                 connection.ring_own();
                 self.wakers.wake();
             }
-            Err(ending) => self.lost(connection, ending),
+            Err(ending) => {
+                // Also one that was lost before it was watched: its end would be told of for ever.
+                self.reactor.remove(connection);
+                self.lost(connection, ending);
+            }
         }
     }
 
