@@ -9,7 +9,7 @@ use super::Transport;
 use super::connection::{Connection, Reader};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
-use super::region::{Region, Ring};
+use super::region::{LOADS_READ_ONLY, Region, Ring};
 use super::wire::{HEADER, Header, Hello, Kind};
 use crate::core::ack::Policy;
 use crate::core::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,7 @@ impl Peer {
 
 /// A server's end and its peer.
 fn ends() -> (Outgoing, Incoming, Peer) {
-    let (region, files) = Region::create(RING, false).expect("memory");
+    let (region, files) = Region::create(RING, !LOADS_READ_ONLY).expect("memory");
     let page = rustix::param::page_size();
     let len = 2 * page + RING.next_multiple_of(page);
     let whole = 0..len;
