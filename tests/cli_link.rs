@@ -4,7 +4,9 @@
 mod cli;
 mod support;
 
-use cli::Cli;
+use std::os::unix::net::UnixListener;
+
+use cli::{Cli, Running};
 use serde_json::Value;
 
 fn number(value: &Value, key: &str) -> f64 {
@@ -77,6 +79,34 @@ fn an_interrupted_ping_tells_what_it_has_measured() {
     }
     let pinged = pinging.end().code(0).json();
     assert!(number(&pinged, "count") >= 99.0, "{pinged}");
+}
+
+#[test]
+fn serve_takes_away_no_file_that_is_not_its_own() {
+    let cli = Cli::new();
+    let dir = std::env::temp_dir().join(format!("{}-link-dir", cli.domain.name()));
+    std::fs::create_dir(&dir).unwrap();
+    let name = format!("@{}-link", cli.domain.name());
+    std::fs::write(dir.join(&name), "called as the name is").unwrap();
+    let serving_at = |address: &str| {
+        let mut serving = Running::start(cli.command(&["link", "serve", address]).current_dir(&dir));
+        serving.note("listening at");
+        serving
+    };
+    let end = |serving: Running| {
+        serving.signal(libc::SIGINT);
+        serving.end().code(0);
+    };
+    end(serving_at(&name));
+    assert!(dir.join(&name).exists());
+
+    let serving = serving_at("socket");
+    std::fs::remove_file(dir.join("socket")).unwrap();
+    let another = UnixListener::bind(dir.join("socket")).unwrap();
+    end(serving);
+    assert!(dir.join("socket").exists());
+    drop(another);
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! `conduit link`: how fast a link is, between two processes of this machine.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::{Subcommand, ValueEnum};
-use conduit::link::{Error, Link, Options, Reconnect};
+use conduit::link::{Error, Link, MAX_SIZE, Options, Reconnect};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
@@ -330,28 +332,66 @@ fn stream(args: &Bench, size: usize, wish: Transport, interruption: &Arc<AtomicB
 }
 
 fn serve(args: &Serve) -> Result {
-    let options = Link::options().size(conduit::link::MAX_SIZE);
+    // Whoever measures does not come back after a connection is lost, so nothing is kept for it.
+    let options = Link::options().size(MAX_SIZE).reconnect(Reconnect::NEVER);
     let Some(address) = &args.address else {
         let link = Link::inherited(options).ok_or_else(|| Failure::Usage("no link was inherited".into()))??;
         return answer(link).map(|()| Outcome::Done);
     };
-    let mut events = Events::new()?;
+    let mut events = Events::new()?.without_output();
     let mut listener = options.listen(address)?;
+    let file = SocketFile::at(address);
     note(format_args!("listening at {address}"));
+    let (bell, (failed, failure)) = (events.bell(), channel());
     std::thread::spawn(move || {
-        while let Ok(link) = listener.accept() {
-            std::thread::spawn(move || {
-                if let Err(Failure::Failed(error) | Failure::Usage(error)) = answer(link) {
-                    note(format_args!("a link ended: {error}"));
-                }
-            });
-        }
+        let error = loop {
+            match listener.accept() {
+                Ok(link) => drop(std::thread::spawn(move || {
+                    if let Err(Failure::Failed(error) | Failure::Usage(error)) = answer(link) {
+                        note(format_args!("a link ended: {error}"));
+                    }
+                })),
+                Err(error) => break error,
+            }
+        };
+        let _ = failed.send(error);
+        bell.ring();
     });
     while !events.is_interrupted() {
+        if let Ok(error) = failure.try_recv() {
+            return Err(error.into());
+        }
         events.wait(&[], None)?;
     }
-    let _ = std::fs::remove_file(address);
+    // The listener is in a thread that waits, and does not see to it any more.
+    if let Some(file) = file {
+        file.remove();
+    }
     Ok(Outcome::Done)
+}
+
+/// The file of a listener's socket. A name behind an @ has none, though a file may be called the same.
+struct SocketFile<'a> {
+    path: &'a str,
+    identity: (u64, u64),
+}
+
+impl<'a> SocketFile<'a> {
+    fn at(address: &'a str) -> Option<Self> {
+        let path = Some(address).filter(|address| !address.starts_with('@'))?;
+        Self::identity(path).map(|identity| SocketFile { path, identity })
+    }
+
+    fn identity(path: &str) -> Option<(u64, u64)> {
+        std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+    }
+
+    /// Takes it away, if nobody has put another one in its place.
+    fn remove(self) {
+        if Self::identity(self.path) == Some(self.identity) {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
 }
 
 /// Does what the first message asks for, until the link is closed.
