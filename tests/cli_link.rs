@@ -110,6 +110,21 @@ fn serve_takes_away_no_file_that_is_not_its_own() {
 }
 
 #[test]
+fn an_address_is_completed_as_a_path() {
+    let cli = Cli::new();
+    let dir = std::env::temp_dir().join(format!("{}-link-paths", cli.domain.name()));
+    std::fs::create_dir(&dir).unwrap();
+    let socket = dir.join("socket");
+    let _listening = UnixListener::bind(&socket).unwrap();
+    for command in ["ping", "bench", "serve"] {
+        let mut offering = cli.command(&["--", "conduit", "link", command, dir.join("s").to_str().unwrap()]);
+        offering.env("CONDUIT_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "3").env("_CLAP_IFS", "\n");
+        assert_eq!(Running::start(&mut offering).end().code(0).out, socket.to_str().unwrap(), "{command}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn nobody_there_and_sizes_that_cannot_be_are_told() {
     let cli = Cli::new();
     let nobody = cli.run(&["link", "ping", "@conduit-nobody-is-there"]).code(1);

@@ -38,6 +38,7 @@ enum Action {
 #[derive(clap::Args)]
 struct Ping {
     /// Where `conduit link serve` listens: a path, or a name behind an @ [default: a process of its own]
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
     address: Option<String>,
     /// How many messages
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -59,6 +60,7 @@ struct Ping {
 #[derive(clap::Args)]
 struct Bench {
     /// Where `conduit link serve` listens: a path, or a name behind an @ [default: a process of its own]
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
     address: Option<String>,
     /// How long each message is; may be given more than once [default: 256, 1024, 4096]
     #[arg(long, value_name = "BYTES", value_parser = units::size)]
@@ -77,7 +79,7 @@ struct Bench {
 #[derive(clap::Args)]
 struct Serve {
     /// Where to listen: a path, or a name behind an @
-    #[arg(required_unless_present = "inherited")]
+    #[arg(required_unless_present = "inherited", value_hint = clap::ValueHint::AnyPath)]
     address: Option<String>,
     /// Serve the link that was inherited, and end with it
     #[arg(long, hide = true, conflicts_with = "address")]
