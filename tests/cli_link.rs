@@ -125,6 +125,24 @@ fn an_address_is_completed_as_a_path() {
 }
 
 #[test]
+fn what_is_too_long_for_the_ring_is_not_said_to_go_through_it() {
+    let cli = Cli::new();
+    let args = ["link", "bench", "--time", "10ms", "--ring", "16KiB", "--size", "7KiB", "--size", "20KiB", "--json"];
+    let benched = cli.run(&args).code(0);
+    let rows = benched.json();
+    let ways: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["transport"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["shared memory", "socket", "socket", "socket"]);
+    assert!(benched.err.contains("messages of 20.5 kB went over the socket"), "{benched:?}");
+}
+
+#[test]
+fn the_ring_of_ping_takes_messages_of_the_size_that_is_asked_for() {
+    let cli = Cli::new();
+    let pinged = cli.run(&["link", "ping", "--count", "3", "--size", "200KiB", "--json"]).code(0);
+    assert_eq!((&pinged.json()["transport"], pinged.err.as_str()), (&"shared memory".into(), ""));
+}
+
+#[test]
 fn nobody_there_and_sizes_that_cannot_be_are_told() {
     let cli = Cli::new();
     let nobody = cli.run(&["link", "ping", "@conduit-nobody-is-there"]).code(1);

@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::{Subcommand, ValueEnum};
-use conduit::link::{Error, Link, MAX_SIZE, Options, Reconnect};
+use conduit::link::{DEFAULT_SIZE, Error, Link, MAX_SIZE, MIN_SIZE, Options, Reconnect};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
@@ -100,10 +100,28 @@ impl Transport {
         }
     }
 
+    /// The way that messages went over a link, all of one size.
     fn of(link: &Link) -> Self {
-        match link.metrics().transport {
-            Some(conduit::link::Transport::SharedMemory) => Transport::SharedMemory,
+        let metrics = link.metrics();
+        match metrics.transport {
+            // Those too long for the ring went beside it. The first message of all, the task, is never one.
+            Some(conduit::link::Transport::SharedMemory) if metrics.fallbacks == 0 => Transport::SharedMemory,
             _ => Transport::Socket,
+        }
+    }
+
+    /// Says so if messages did not go by the way that was wished for.
+    fn explain(self, wish: Transport, size: usize, ring: usize) {
+        if self == wish {
+            return;
+        }
+        let size = units::bytes(size as f64);
+        match wish {
+            Transport::SharedMemory => note(format_args!(
+                "messages of {size} went over the socket: there is no shared memory, or its ring of {} is too small",
+                units::memory(ring as u64)
+            )),
+            Transport::Socket => note(format_args!("messages of {size} went through shared memory")),
         }
     }
 }
@@ -183,9 +201,10 @@ impl Other {
 fn ping(args: &Ping, context: &Context) -> Result {
     let mut events = Events::new()?;
     let interruption = events.interruption();
-    let options = Link::options().transport(args.transport.into()).reconnect(Reconnect::NEVER);
+    // Of which a message may have a little less than half.
+    let ring = args.size.saturating_mul(2).saturating_add(MIN_SIZE).clamp(DEFAULT_SIZE, MAX_SIZE);
+    let options = Link::options().transport(args.transport.into()).size(ring).reconnect(Reconnect::NEVER);
     let mut other = Other::reach(args.address.as_deref(), options, if args.poll { ECHO_POLLING } else { ECHO })?;
-    let transport = Transport::of(&other.link);
     let message = vec![0x5A; args.size];
     let mut times = Histogram::new();
     let mut least = u64::MAX;
@@ -221,6 +240,7 @@ fn ping(args: &Ping, context: &Context) -> Result {
             events.wait(&[], Some(Instant::now() + interval))?;
         }
     }
+    let transport = Transport::of(&other.link);
     other.close()?;
     if times.count() == 0 {
         return Ok(Outcome::Interrupted);
@@ -243,6 +263,7 @@ fn ping(args: &Ping, context: &Context) -> Result {
         ))?;
         out.flush()?;
     }
+    transport.explain(args.transport, args.size, ring);
     Ok(Outcome::Done)
 }
 
@@ -267,7 +288,7 @@ fn bench(args: &Bench, context: &Context) -> Result {
     'all: for size in sizes {
         for &wish in &transports {
             match stream(args, size, wish, &interruption)? {
-                Some(row) => rows.push(row),
+                Some(row) => rows.push((row, wish)),
                 None => break 'all,
             }
             something_was_done();
@@ -277,10 +298,10 @@ fn bench(args: &Bench, context: &Context) -> Result {
         return Ok(Outcome::Interrupted);
     }
     if context.json {
-        print_json(&Value::from(rows.iter().map(Streamed::to_json).collect::<Vec<_>>()))?;
+        print_json(&Value::from(rows.iter().map(|(row, _)| row.to_json()).collect::<Vec<_>>()))?;
     } else {
         let mut table = Table::new(&["size", "by", "messages/s", "bytes/s"]);
-        for row in &rows {
+        for (row, _) in &rows {
             let bytes = units::bytes(row.rate * row.size as f64);
             let rate = units::count(row.rate as u64);
             table.row(vec![units::bytes(row.size as f64), row.transport.name().into(), rate, bytes]);
@@ -288,7 +309,10 @@ fn bench(args: &Bench, context: &Context) -> Result {
         let mut out = Out::new();
         table.print(&mut out)?;
         out.flush()?;
-        note(format_args!("one way, from this process to another; the ring has {}", units::bytes(args.ring as f64)));
+        note(format_args!("one way, from this process to another; the ring has {}", units::memory(args.ring as u64)));
+    }
+    for (row, wish) in &rows {
+        row.transport.explain(*wish, row.size, args.ring);
     }
     Ok(Outcome::Done)
 }
@@ -314,7 +338,6 @@ impl Streamed {
 fn stream(args: &Bench, size: usize, wish: Transport, interruption: &Arc<AtomicBool>) -> Result<Option<Streamed>> {
     let options = Link::options().transport(wish.into()).size(args.ring).reconnect(Reconnect::NEVER);
     let mut other = Other::reach(args.address.as_deref(), options, SWALLOW)?;
-    let transport = Transport::of(&other.link);
     let message = vec![0x5A; size];
     let (start, mut messages) = (Instant::now(), 0);
     while start.elapsed() < args.time {
@@ -329,6 +352,7 @@ fn stream(args: &Bench, size: usize, wish: Transport, interruption: &Arc<AtomicB
     }
     other.link.sender().flush(PATIENCE)?;
     let rate = messages as f64 / start.elapsed().as_secs_f64();
+    let transport = Transport::of(&other.link);
     other.close()?;
     Ok(Some(Streamed { size, transport, messages, rate }))
 }
