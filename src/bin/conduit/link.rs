@@ -3,7 +3,6 @@
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -151,6 +150,8 @@ const SWALLOW: &[u8] = b"swallow";
 
 /// How long the other end may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Within how long an interruption is seen while the other end takes its time: soon enough to tell what was measured.
+const GLANCE: Duration = Duration::from_millis(20);
 
 pub fn run(args: &Args, context: &Context) -> Result {
     match &args.command {
@@ -189,13 +190,36 @@ impl Other {
         Ok(other)
     }
 
-    fn close(self) -> Result<()> {
-        self.link.close(PATIENCE)?;
+    /// Ends both. After an interruption the other end is not asked for what it has received.
+    fn close(self, is_interrupted: bool) -> Result<()> {
+        match is_interrupted {
+            true => drop(self.link),
+            false => self.link.close(PATIENCE)?,
+        }
         if let Some(mut child) = self.child {
             child.wait().map_err(|error| Failure::Failed(format!("cannot wait for the other end: {error}")))?;
         }
         Ok(())
     }
+}
+
+/// Tries again for as long as the other end may take; `None` when interrupted.
+fn patiently<T>(
+    interruption: &AtomicBool,
+    mut attempt: impl FnMut(Duration) -> std::result::Result<T, Error>,
+) -> Result<Option<T>> {
+    for _ in 0..PATIENCE.as_millis() / GLANCE.as_millis() {
+        match attempt(GLANCE) {
+            Err(Error::TimedOut) if interruption.load(Ordering::Relaxed) => return Ok(None),
+            Err(Error::TimedOut) => {}
+            result => return Ok(Some(result?)),
+        }
+    }
+    Err(stuck())
+}
+
+fn stuck() -> Failure {
+    Failure::Failed(format!("the other end has not answered for {PATIENCE:?}"))
 }
 
 fn ping(args: &Ping, context: &Context) -> Result {
@@ -209,16 +233,21 @@ fn ping(args: &Ping, context: &Context) -> Result {
     let mut times = Histogram::new();
     let mut least = u64::MAX;
     // The first ones find the pages and the threads cold.
-    for number in 0..args.count + args.count.min(100) {
+    let cold = args.count.min(100);
+    for number in 0..cold + args.count {
+        if let (Some(interval), true) = (args.interval, number > cold) {
+            let next = Instant::now() + interval;
+            while !events.wait(&[], Some(next))?.interrupted && Instant::now() < next {}
+        }
         if interruption.load(Ordering::Relaxed) {
             break;
         }
         let start = Instant::now();
-        other.link.send(&message)?;
-        let len = if args.poll {
-            poll(&mut other.link, &interruption)?
-        } else {
-            Some(other.link.recv_timeout(PATIENCE)?.len())
+        let sent = patiently(&interruption, |time| other.link.sender().send_timeout(&message, time))?;
+        let len = match sent {
+            None => None,
+            Some(_) if args.poll => poll(&mut other.link, &interruption)?,
+            Some(_) => patiently(&interruption, |time| other.link.recv_timeout(time).map(<[u8]>::len))?,
         };
         let time = start.elapsed().as_nanos() as u64;
         match len {
@@ -231,17 +260,14 @@ fn ping(args: &Ping, context: &Context) -> Result {
             }
             Some(_) => {}
         }
-        if number >= args.count.min(100) {
+        if number >= cold {
             times.add(time);
             least = least.min(time);
             something_was_done();
         }
-        if let Some(interval) = args.interval {
-            events.wait(&[], Some(Instant::now() + interval))?;
-        }
     }
     let transport = Transport::of(&other.link);
-    other.close()?;
+    other.close(interruption.load(Ordering::Relaxed))?;
     if times.count() == 0 {
         return Ok(Outcome::Interrupted);
     }
@@ -269,12 +295,22 @@ fn ping(args: &Ping, context: &Context) -> Result {
 
 /// Looks for the next message again and again; `None` when interrupted.
 fn poll(link: &mut Link, interruption: &AtomicBool) -> Result<Option<usize>> {
+    /// Between two looks at the clock, which takes longer than one at the ring.
+    const LOOKS: u32 = 4096;
+    let mut start = None;
     loop {
-        match link.try_recv() {
-            Ok(message) => return Ok(Some(message.len())),
-            Err(Error::WouldBlock) if interruption.load(Ordering::Relaxed) => return Ok(None),
-            Err(Error::WouldBlock) => std::hint::spin_loop(),
-            Err(error) => return Err(error.into()),
+        for _ in 0..LOOKS {
+            match link.try_recv() {
+                Ok(message) => return Ok(Some(message.len())),
+                Err(Error::WouldBlock) => std::hint::spin_loop(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if interruption.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            return Err(stuck());
         }
     }
 }
@@ -287,11 +323,14 @@ fn bench(args: &Bench, context: &Context) -> Result {
     let mut rows = Vec::new();
     'all: for size in sizes {
         for &wish in &transports {
-            match stream(args, size, wish, &interruption)? {
-                Some(row) => rows.push((row, wish)),
-                None => break 'all,
+            let row = stream(args, size, wish, &interruption)?;
+            if row.messages > 0 {
+                something_was_done();
+                rows.push((row, wish));
             }
-            something_was_done();
+            if interruption.load(Ordering::Relaxed) {
+                break 'all;
+            }
         }
     }
     if rows.is_empty() {
@@ -334,27 +373,31 @@ impl Streamed {
     }
 }
 
-/// Sends for a while, and until all of it is acknowledged; `None` when interrupted.
-fn stream(args: &Bench, size: usize, wish: Transport, interruption: &Arc<AtomicBool>) -> Result<Option<Streamed>> {
+/// Sends for a while, and until all of it is acknowledged. Interrupted, it counts what is by then.
+fn stream(args: &Bench, size: usize, wish: Transport, interruption: &AtomicBool) -> Result<Streamed> {
     let options = Link::options().transport(wish.into()).size(args.ring).reconnect(Reconnect::NEVER);
     let mut other = Other::reach(args.address.as_deref(), options, SWALLOW)?;
     let message = vec![0x5A; size];
     let (start, mut messages) = (Instant::now(), 0);
-    while start.elapsed() < args.time {
+    'time: while start.elapsed() < args.time {
         // Between two looks at the clock.
         for _ in 0..64 {
-            other.link.send(&message)?;
-        }
-        messages += 64;
-        if interruption.load(Ordering::Relaxed) {
-            return Ok(None);
+            let sent = patiently(interruption, |time| other.link.sender().send_timeout(&message, time))?;
+            if sent.is_none() || interruption.load(Ordering::Relaxed) {
+                messages += u64::from(sent.is_some());
+                break 'time;
+            }
+            messages += 1;
         }
     }
-    other.link.sender().flush(PATIENCE)?;
+    let is_interrupted = interruption.load(Ordering::Relaxed);
+    if is_interrupted || patiently(interruption, |time| other.link.sender().flush(time))?.is_none() {
+        messages = messages.saturating_sub(other.link.metrics().unacknowledged);
+    }
     let rate = messages as f64 / start.elapsed().as_secs_f64();
     let transport = Transport::of(&other.link);
-    other.close()?;
-    Ok(Some(Streamed { size, transport, messages, rate }))
+    other.close(interruption.load(Ordering::Relaxed))?;
+    Ok(Streamed { size, transport, messages, rate })
 }
 
 fn serve(args: &Serve) -> Result {
