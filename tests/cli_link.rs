@@ -163,6 +163,24 @@ fn an_interrupted_bench_tells_what_was_received_by_then() {
 }
 
 #[test]
+fn a_link_that_is_closed_before_the_answer_has_ended_well() {
+    let cli = Cli::new();
+    let (expected, passed) = Link::options().size(4096).pair().unwrap();
+    let mut command = cli.command(&["link", "serve", "--inherited"]);
+    passed.pass_to(&mut command);
+    let serving = Running::start(&mut command);
+    drop(command);
+    let mut link = expected.accept().unwrap();
+    link.send(b"echo").unwrap();
+    // More than there is room for answers, none of which is taken.
+    for _ in 0..6 {
+        link.sender().send_timeout(&[0; 1000], support::PATIENCE).unwrap();
+    }
+    drop(link);
+    assert_eq!(serving.end().code(0).err, "");
+}
+
+#[test]
 fn an_address_is_completed_as_a_path() {
     let cli = Cli::new();
     let dir = std::env::temp_dir().join(format!("{}-link-paths", cli.domain.name()));

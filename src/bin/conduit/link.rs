@@ -474,9 +474,9 @@ fn answer(mut link: Link) -> Result<()> {
     let (mut sender, mut receiver) = link.split();
     loop {
         let received = if polls { receiver.try_recv() } else { receiver.recv() };
-        match received {
-            Ok(message) if echoes => drop(sender.send(message)?),
-            Ok(_) => {}
+        let answered = received.and_then(|message| if echoes { sender.send(message).map(|_| ()) } else { Ok(()) });
+        match answered {
+            Ok(()) => {}
             Err(Error::WouldBlock) => std::hint::spin_loop(),
             Err(Error::Closed(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
