@@ -1,13 +1,14 @@
 //! `conduit link`: how fast a link is, between two processes of this machine.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::{Subcommand, ValueEnum};
-use conduit::link::{Error, Link, Options, Reconnect};
+use conduit::link::{DEFAULT_SIZE, Error, Link, MAX_SIZE, MIN_SIZE, Options, Reconnect};
 use serde_json::{Value, json};
 
 use crate::events::{Events, something_was_done};
@@ -36,6 +37,7 @@ enum Action {
 #[derive(clap::Args)]
 struct Ping {
     /// Where `conduit link serve` listens: a path, or a name behind an @ [default: a process of its own]
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
     address: Option<String>,
     /// How many messages
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -57,6 +59,7 @@ struct Ping {
 #[derive(clap::Args)]
 struct Bench {
     /// Where `conduit link serve` listens: a path, or a name behind an @ [default: a process of its own]
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
     address: Option<String>,
     /// How long each message is; may be given more than once [default: 256, 1024, 4096]
     #[arg(long, value_name = "BYTES", value_parser = units::size)]
@@ -75,7 +78,7 @@ struct Bench {
 #[derive(clap::Args)]
 struct Serve {
     /// Where to listen: a path, or a name behind an @
-    #[arg(required_unless_present = "inherited")]
+    #[arg(required_unless_present = "inherited", value_hint = clap::ValueHint::AnyPath)]
     address: Option<String>,
     /// Serve the link that was inherited, and end with it
     #[arg(long, hide = true, conflicts_with = "address")]
@@ -96,10 +99,28 @@ impl Transport {
         }
     }
 
+    /// The way that messages went over a link, all of one size.
     fn of(link: &Link) -> Self {
-        match link.metrics().transport {
-            Some(conduit::link::Transport::SharedMemory) => Transport::SharedMemory,
+        let metrics = link.metrics();
+        match metrics.transport {
+            // Those too long for the ring went beside it. The first message of all, the task, is never one.
+            Some(conduit::link::Transport::SharedMemory) if metrics.fallbacks == 0 => Transport::SharedMemory,
             _ => Transport::Socket,
+        }
+    }
+
+    /// Says so if messages did not go by the way that was wished for.
+    fn explain(self, wish: Transport, size: usize, ring: usize) {
+        if self == wish {
+            return;
+        }
+        let size = units::bytes(size as f64);
+        match wish {
+            Transport::SharedMemory => note(format_args!(
+                "messages of {size} went over the socket: there is no shared memory, or its ring of {} is too small",
+                units::memory(ring as u64)
+            )),
+            Transport::Socket => note(format_args!("messages of {size} went through shared memory")),
         }
     }
 }
@@ -129,6 +150,8 @@ const SWALLOW: &[u8] = b"swallow";
 
 /// How long the other end may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Within how long an interruption is seen while the other end takes its time: soon enough to tell what was measured.
+const GLANCE: Duration = Duration::from_millis(20);
 
 pub fn run(args: &Args, context: &Context) -> Result {
     match &args.command {
@@ -167,8 +190,12 @@ impl Other {
         Ok(other)
     }
 
-    fn close(self) -> Result<()> {
-        self.link.close(PATIENCE)?;
+    /// Ends both. After an interruption the other end is not asked for what it has received.
+    fn close(self, is_interrupted: bool) -> Result<()> {
+        match is_interrupted {
+            true => drop(self.link),
+            false => self.link.close(PATIENCE)?,
+        }
         if let Some(mut child) = self.child {
             child.wait().map_err(|error| Failure::Failed(format!("cannot wait for the other end: {error}")))?;
         }
@@ -176,26 +203,51 @@ impl Other {
     }
 }
 
+/// Tries again for as long as the other end may take; `None` when interrupted.
+fn patiently<T>(
+    interruption: &AtomicBool,
+    mut attempt: impl FnMut(Duration) -> std::result::Result<T, Error>,
+) -> Result<Option<T>> {
+    for _ in 0..PATIENCE.as_millis() / GLANCE.as_millis() {
+        match attempt(GLANCE) {
+            Err(Error::TimedOut) if interruption.load(Ordering::Relaxed) => return Ok(None),
+            Err(Error::TimedOut) => {}
+            result => return Ok(Some(result?)),
+        }
+    }
+    Err(stuck())
+}
+
+fn stuck() -> Failure {
+    Failure::Failed(format!("the other end has not answered for {PATIENCE:?}"))
+}
+
 fn ping(args: &Ping, context: &Context) -> Result {
     let mut events = Events::new()?;
     let interruption = events.interruption();
-    let options = Link::options().transport(args.transport.into()).reconnect(Reconnect::NEVER);
+    // Of which a message may have a little less than half.
+    let ring = args.size.saturating_mul(2).saturating_add(MIN_SIZE).clamp(DEFAULT_SIZE, MAX_SIZE);
+    let options = Link::options().transport(args.transport.into()).size(ring).reconnect(Reconnect::NEVER);
     let mut other = Other::reach(args.address.as_deref(), options, if args.poll { ECHO_POLLING } else { ECHO })?;
-    let transport = Transport::of(&other.link);
     let message = vec![0x5A; args.size];
     let mut times = Histogram::new();
     let mut least = u64::MAX;
     // The first ones find the pages and the threads cold.
-    for number in 0..args.count + args.count.min(100) {
+    let cold = args.count.min(100);
+    for number in 0..cold + args.count {
+        if let (Some(interval), true) = (args.interval, number > cold) {
+            let next = Instant::now() + interval;
+            while !events.wait(&[], Some(next))?.interrupted && Instant::now() < next {}
+        }
         if interruption.load(Ordering::Relaxed) {
             break;
         }
         let start = Instant::now();
-        other.link.send(&message)?;
-        let len = if args.poll {
-            poll(&mut other.link, &interruption)?
-        } else {
-            Some(other.link.recv_timeout(PATIENCE)?.len())
+        let sent = patiently(&interruption, |time| other.link.sender().send_timeout(&message, time))?;
+        let len = match sent {
+            None => None,
+            Some(_) if args.poll => poll(&mut other.link, &interruption)?,
+            Some(_) => patiently(&interruption, |time| other.link.recv_timeout(time).map(<[u8]>::len))?,
         };
         let time = start.elapsed().as_nanos() as u64;
         match len {
@@ -208,16 +260,14 @@ fn ping(args: &Ping, context: &Context) -> Result {
             }
             Some(_) => {}
         }
-        if number >= args.count.min(100) {
+        if number >= cold {
             times.add(time);
             least = least.min(time);
             something_was_done();
         }
-        if let Some(interval) = args.interval {
-            events.wait(&[], Some(Instant::now() + interval))?;
-        }
     }
-    other.close()?;
+    let transport = Transport::of(&other.link);
+    other.close(interruption.load(Ordering::Relaxed))?;
     if times.count() == 0 {
         return Ok(Outcome::Interrupted);
     }
@@ -239,17 +289,28 @@ fn ping(args: &Ping, context: &Context) -> Result {
         ))?;
         out.flush()?;
     }
+    transport.explain(args.transport, args.size, ring);
     Ok(Outcome::Done)
 }
 
 /// Looks for the next message again and again; `None` when interrupted.
 fn poll(link: &mut Link, interruption: &AtomicBool) -> Result<Option<usize>> {
+    /// Between two looks at the clock, which takes longer than one at the ring.
+    const LOOKS: u32 = 4096;
+    let mut start = None;
     loop {
-        match link.try_recv() {
-            Ok(message) => return Ok(Some(message.len())),
-            Err(Error::WouldBlock) if interruption.load(Ordering::Relaxed) => return Ok(None),
-            Err(Error::WouldBlock) => std::hint::spin_loop(),
-            Err(error) => return Err(error.into()),
+        for _ in 0..LOOKS {
+            match link.try_recv() {
+                Ok(message) => return Ok(Some(message.len())),
+                Err(Error::WouldBlock) => std::hint::spin_loop(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if interruption.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            return Err(stuck());
         }
     }
 }
@@ -262,21 +323,24 @@ fn bench(args: &Bench, context: &Context) -> Result {
     let mut rows = Vec::new();
     'all: for size in sizes {
         for &wish in &transports {
-            match stream(args, size, wish, &interruption)? {
-                Some(row) => rows.push(row),
-                None => break 'all,
+            let row = stream(args, size, wish, &interruption)?;
+            if row.messages > 0 {
+                something_was_done();
+                rows.push((row, wish));
             }
-            something_was_done();
+            if interruption.load(Ordering::Relaxed) {
+                break 'all;
+            }
         }
     }
     if rows.is_empty() {
         return Ok(Outcome::Interrupted);
     }
     if context.json {
-        print_json(&Value::from(rows.iter().map(Streamed::to_json).collect::<Vec<_>>()))?;
+        print_json(&Value::from(rows.iter().map(|(row, _)| row.to_json()).collect::<Vec<_>>()))?;
     } else {
         let mut table = Table::new(&["size", "by", "messages/s", "bytes/s"]);
-        for row in &rows {
+        for (row, _) in &rows {
             let bytes = units::bytes(row.rate * row.size as f64);
             let rate = units::count(row.rate as u64);
             table.row(vec![units::bytes(row.size as f64), row.transport.name().into(), rate, bytes]);
@@ -284,7 +348,10 @@ fn bench(args: &Bench, context: &Context) -> Result {
         let mut out = Out::new();
         table.print(&mut out)?;
         out.flush()?;
-        note(format_args!("one way, from this process to another; the ring has {}", units::bytes(args.ring as f64)));
+        note(format_args!("one way, from this process to another; the ring has {}", units::memory(args.ring as u64)));
+    }
+    for (row, wish) in &rows {
+        row.transport.explain(*wish, row.size, args.ring);
     }
     Ok(Outcome::Done)
 }
@@ -306,52 +373,94 @@ impl Streamed {
     }
 }
 
-/// Sends for a while, and until all of it is acknowledged; `None` when interrupted.
-fn stream(args: &Bench, size: usize, wish: Transport, interruption: &Arc<AtomicBool>) -> Result<Option<Streamed>> {
+/// Sends for a while, and until all of it is acknowledged. Interrupted, it counts what is by then.
+fn stream(args: &Bench, size: usize, wish: Transport, interruption: &AtomicBool) -> Result<Streamed> {
     let options = Link::options().transport(wish.into()).size(args.ring).reconnect(Reconnect::NEVER);
     let mut other = Other::reach(args.address.as_deref(), options, SWALLOW)?;
-    let transport = Transport::of(&other.link);
     let message = vec![0x5A; size];
     let (start, mut messages) = (Instant::now(), 0);
-    while start.elapsed() < args.time {
+    'time: while start.elapsed() < args.time {
         // Between two looks at the clock.
         for _ in 0..64 {
-            other.link.send(&message)?;
-        }
-        messages += 64;
-        if interruption.load(Ordering::Relaxed) {
-            return Ok(None);
+            let sent = patiently(interruption, |time| other.link.sender().send_timeout(&message, time))?;
+            if sent.is_none() || interruption.load(Ordering::Relaxed) {
+                messages += u64::from(sent.is_some());
+                break 'time;
+            }
+            messages += 1;
         }
     }
-    other.link.sender().flush(PATIENCE)?;
+    let is_interrupted = interruption.load(Ordering::Relaxed);
+    if is_interrupted || patiently(interruption, |time| other.link.sender().flush(time))?.is_none() {
+        messages = messages.saturating_sub(other.link.metrics().unacknowledged);
+    }
     let rate = messages as f64 / start.elapsed().as_secs_f64();
-    other.close()?;
-    Ok(Some(Streamed { size, transport, messages, rate }))
+    let transport = Transport::of(&other.link);
+    other.close(interruption.load(Ordering::Relaxed))?;
+    Ok(Streamed { size, transport, messages, rate })
 }
 
 fn serve(args: &Serve) -> Result {
-    let options = Link::options().size(conduit::link::MAX_SIZE);
+    // Whoever measures does not come back after a connection is lost, so nothing is kept for it.
+    let options = Link::options().size(MAX_SIZE).reconnect(Reconnect::NEVER);
     let Some(address) = &args.address else {
         let link = Link::inherited(options).ok_or_else(|| Failure::Usage("no link was inherited".into()))??;
         return answer(link).map(|()| Outcome::Done);
     };
-    let mut events = Events::new()?;
+    let mut events = Events::new()?.without_output();
     let mut listener = options.listen(address)?;
+    let file = SocketFile::at(address);
     note(format_args!("listening at {address}"));
+    let (bell, (failed, failure)) = (events.bell(), channel());
     std::thread::spawn(move || {
-        while let Ok(link) = listener.accept() {
-            std::thread::spawn(move || {
-                if let Err(Failure::Failed(error) | Failure::Usage(error)) = answer(link) {
-                    note(format_args!("a link ended: {error}"));
-                }
-            });
-        }
+        let error = loop {
+            match listener.accept() {
+                Ok(link) => drop(std::thread::spawn(move || {
+                    if let Err(Failure::Failed(error) | Failure::Usage(error)) = answer(link) {
+                        note(format_args!("a link ended: {error}"));
+                    }
+                })),
+                Err(error) => break error,
+            }
+        };
+        let _ = failed.send(error);
+        bell.ring();
     });
     while !events.is_interrupted() {
+        if let Ok(error) = failure.try_recv() {
+            return Err(error.into());
+        }
         events.wait(&[], None)?;
     }
-    let _ = std::fs::remove_file(address);
+    // The listener is in a thread that waits, and does not see to it any more.
+    if let Some(file) = file {
+        file.remove();
+    }
     Ok(Outcome::Done)
+}
+
+/// The file of a listener's socket. A name behind an @ has none, though a file may be called the same.
+struct SocketFile<'a> {
+    path: &'a str,
+    identity: (u64, u64),
+}
+
+impl<'a> SocketFile<'a> {
+    fn at(address: &'a str) -> Option<Self> {
+        let path = Some(address).filter(|address| !address.starts_with('@'))?;
+        Self::identity(path).map(|identity| SocketFile { path, identity })
+    }
+
+    fn identity(path: &str) -> Option<(u64, u64)> {
+        std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+    }
+
+    /// Takes it away, if nobody has put another one in its place.
+    fn remove(self) {
+        if Self::identity(self.path) == Some(self.identity) {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
 }
 
 /// Does what the first message asks for, until the link is closed.
@@ -365,9 +474,9 @@ fn answer(mut link: Link) -> Result<()> {
     let (mut sender, mut receiver) = link.split();
     loop {
         let received = if polls { receiver.try_recv() } else { receiver.recv() };
-        match received {
-            Ok(message) if echoes => drop(sender.send(message)?),
-            Ok(_) => {}
+        let answered = received.and_then(|message| if echoes { sender.send(message).map(|_| ()) } else { Ok(()) });
+        match answered {
+            Ok(()) => {}
             Err(Error::WouldBlock) => std::hint::spin_loop(),
             Err(Error::Closed(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
