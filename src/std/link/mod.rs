@@ -9,8 +9,9 @@
 //!   the other end has not received is sent again. That holds for as long as both processes live; what a process has
 //!   acknowledged and died before it has acted on is gone. With [`Policy::Deferred`](crate::ack::Policy::Deferred) the program
 //!   says when it has.
-//! * **Peers are not trusted.** Neither end can write what the other has sent. All that is read of the memory is read once and checked,
-//!   and messages are handed out as copies. A peer that writes what cannot be right is disconnected, and told why.
+//! * **Peers are not trusted.** A client cannot write what its server has sent. All that is read of the memory is read once and
+//!   checked, and messages are handed out as copies. A peer that writes what cannot be right is disconnected, and told why. A
+//!   hostile server, which has made the memory, can alter what its client keeps to send again.
 //! * **Nothing is left behind.** The memory goes with the two processes, and the socket's file with the listener.
 //! * **Backpressure is visible:** [`Sender::try_send`] says [`Error::WouldBlock`], [`Sender::send`] waits, [`Sender::send_timeout`]
 //!   waits for a while.

@@ -2,8 +2,8 @@
 //!
 //! `down` is the server's: its page of words and the ring to the client. `up` is the client's: a page that both write, to sleep
 //! and to wake by, the client's page of words, and the ring to the server. Each end maps what the other one writes for reading
-//! alone, and `down` is sealed so that a client can't do otherwise: what an end has sent, and has to send again, is out of its
-//! peer's reach.
+//! alone, and `down` is sealed so that a client can't do otherwise. The server, which makes both files, could: what a client has to
+//! send again is in its server's reach, if that is hostile.
 
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
