@@ -494,6 +494,12 @@ impl<M: Memory> Consumer<M> {
         self.memory.head().store(self.head, Ordering::Release);
     }
 
+    /// How many bytes of the ring are taken and not given back. More than the ring has: the other end has made a circle of it.
+    pub fn held(&self) -> u64 {
+        let given_back = M::Word::extend(self.memory.head().load(Ordering::Relaxed), self.head);
+        self.head.wrapping_sub(given_back).wrapping_mul(M::Word::BYTES as u64)
+    }
+
     /// Takes the next record without looking at it, such as one that is too long, or a mark; returns its length.
     ///
     /// # Errors

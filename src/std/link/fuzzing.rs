@@ -54,7 +54,7 @@ fn ends() -> (Outgoing, Incoming, Peer) {
     let hello = Hello { incarnation: [1; 16], first: 1, ..Hello::default() };
     let mut outgoing = Outgoing::new(Transport::SharedMemory, 1000);
     outgoing.resume(connection.clone(), Some((region, to)), &hello, [2; 16]).expect("nothing was sent");
-    let mut incoming = Incoming::new(Policy::default());
+    let mut incoming = Incoming::new(Policy::default(), MAX_MESSAGE);
     incoming.resume(connection, Some(from), &hello);
     (outgoing, incoming, Peer { socket, memory, producer })
 }

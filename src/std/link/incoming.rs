@@ -28,6 +28,12 @@ impl<E: Into<Ending>> From<E> for Missed {
     }
 }
 
+/// What a message takes beside its bytes.
+const OVERHEAD: usize = 64;
+/// How many rings and longest messages may have come over connections that have ended: more than a sender sends that heeds what
+/// is acknowledged.
+const EARLY: usize = 8;
+
 /// Where a message is copied to.
 pub(super) trait Buffer {
     /// What there is room in.
@@ -81,6 +87,10 @@ pub(super) struct Incoming {
     /// Received over connections that have ended, and not handed out, with their sequences; 0: there is nobody left to acknowledge
     /// it to.
     early: VecDeque<(u64, Vec<u8>)>,
+    /// What those take.
+    early_bytes: usize,
+    /// The longest message that this end takes.
+    max_message: usize,
     /// Who sends.
     peer: Identity,
     /// The last sequence received. What is in `early` is.
@@ -102,13 +112,15 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy, max_message: usize) -> Self {
         Incoming {
             connection: None,
             ring: None,
             in_ring: false,
             parcel: None,
             early: VecDeque::new(),
+            early_bytes: 0,
+            max_message,
             peer: Identity::default(),
             received: 0,
             acknowledged: 0,
@@ -157,6 +169,7 @@ impl Incoming {
         let (sequence, len) = (*sequence, message.len());
         put(message, buffer)?;
         self.early.pop_front();
+        self.early_bytes -= len + OVERHEAD;
         if sequence > 0 {
             self.count(sequence, len);
         }
@@ -302,16 +315,23 @@ impl Incoming {
     }
 
     fn drain(&mut self) -> Result<(), Ending> {
-        if let Some(connection) = &self.connection {
-            // How it ended is known.
-            while connection.pump(true) == Ok(true) {}
-        }
+        let Some(connection) = self.connection.clone() else { return Ok(()) };
+        // How it ended is known.
+        while connection.pump(true) == Ok(true) {}
         let mut buffer: Vec<u8> = Vec::new();
         loop {
             match self.take(&mut buffer) {
                 Ok(Some(len)) => {
                     self.received += 1;
                     self.early.push_back((self.received, buffer[..len].to_vec()));
+                    self.early_bytes += len + OVERHEAD;
+                    // Nothing is given back meanwhile.
+                    if self.ring.as_ref().is_some_and(|ring| ring.held() > connection.size as u64) {
+                        return Err(Fault::Memory.into());
+                    }
+                    if self.early_bytes > EARLY * (connection.size + self.max_message + OVERHEAD) {
+                        return Err(Fault::TooMuch.into());
+                    }
                 }
                 Ok(None) => return Ok(()),
                 Err(Missed::Ended(fault @ Ending::Fault(_))) => return Err(fault),

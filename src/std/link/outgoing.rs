@@ -325,9 +325,18 @@ impl Outgoing {
         if let Some(ring) = self.ring.take() {
             let mut remainder = ring.producer.take_back().map_err(|_| Fault::Memory)?;
             let mut bytes = vec![0; ring.max_len];
+            // From a place that the peer has made up, what is in the messages may be taken for records, and make a circle.
+            let mut found = 0;
             loop {
+                found += size_of::<u64>();
+                if found > ring.region.ring_len() {
+                    return Err(Fault::Memory);
+                }
                 match remainder.take(&mut bytes) {
-                    Ok(len) => items.push(Some(bytes[..len].to_vec())),
+                    Ok(len) => {
+                        found += len;
+                        items.push(Some(bytes[..len].to_vec()));
+                    }
                     Err(ReadError::Mark) => {
                         remainder.skip().map_err(|_| Fault::Memory)?;
                         items.push(None);

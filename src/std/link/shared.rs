@@ -95,7 +95,7 @@ impl Shared {
         })?;
         Ok(Shared {
             outgoing: Biased::new(Outgoing::new(options.transport, options.window)),
-            incoming: Biased::new(Incoming::new(options.acks)),
+            incoming: Biased::new(Incoming::new(options.acks, options.max_message)),
             // As long as it takes to be connected for the first time.
             life: Mutex::new(Life::Away { until: Deadline::after(Duration::MAX) }),
             has_ended: AtomicBool::new(false),

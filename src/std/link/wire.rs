@@ -43,6 +43,9 @@ pub enum Fault {
     /// The words or records of the shared memory cannot be right.
     #[error("it wrote into the shared memory what cannot be right")]
     Memory,
+    /// Over one connection after the other, more than fits, without a look at what was acknowledged.
+    #[error("it sent more than it may before it is received")]
+    TooMuch,
     /// A sequence that cannot be right.
     #[error("it acknowledged, or asked for, messages that it cannot have")]
     Sequence,
