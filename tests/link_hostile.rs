@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use conduit::link::{Ending, Error, Fault, Link, Options, Transport};
+use conduit::link::{Ending, Error, Fault, Link, Options, Reconnect, Transport};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use support::{Noise, PATIENCE, Process, rounds, say};
@@ -320,4 +320,46 @@ fn a_client_takes_no_memory_that_could_be_taken_away_from_under_it() {
     }
     let error = offer([memory(down, sealed), memory(up, sealed)], 1 << 30);
     assert!(matches!(error, Error::Handshake { fault: Fault::Offer, .. }), "{error}");
+}
+
+#[test]
+fn a_client_that_comes_back_again_and_again_fills_no_more_than_a_bound() {
+    let address = address();
+    let small = || Link::options().size(4096).max_message(4096);
+    let mut listener = small().listen(&address).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        while let Ok(link) = listener.accept() {
+            if tell.send(link).is_err() {
+                return;
+            }
+        }
+    });
+    let connect = || small().session([1; 16]).reconnect(Reconnect::NEVER).connect(&address);
+    let mut first = None;
+    let mut clients = Vec::new();
+    // Until its session is at an end, and is another link.
+    for round in 0.. {
+        assert!(round < 100, "it takes whatever comes");
+        if let Ok(mut client) = connect() {
+            while client.sender().try_send(&[7; 500]).is_ok() {}
+            clients.push(client);
+        }
+        let link = if first.is_none() { told.recv_timeout(PATIENCE).ok() } else { told.try_recv().ok() };
+        if link.is_some() && first.is_some() {
+            break;
+        }
+        first = first.or(link);
+    }
+    let mut link = first.unwrap();
+    let mut received = 0;
+    let error = loop {
+        match link.recv_timeout(PATIENCE) {
+            Ok(message) => received += message.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Closed(Ending::Fault(Fault::TooMuch))), "{error}");
+    // What was there is handed out.
+    assert!((8 * 4096..8 * 3 * 4096).contains(&received), "{received}");
 }
