@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use conduit::link::{Ending, Error, Fault, Link, Options, Reconnect, Transport};
+use conduit::link::{Ending, Error, Event, Fault, Link, Options, Reconnect, Transport};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use support::{Noise, PATIENCE, Process, rounds, say};
@@ -181,6 +181,38 @@ impl Drop for Place {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).unwrap();
     }
+}
+
+/// What is told of a client that says `words` instead of shaking hands.
+fn refused_for(words: &[u8]) -> String {
+    let place = Place::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let options = Link::options().on_event(move |event| tell.send(event.clone()).unwrap());
+    let mut listener = options.listen(&place.socket()).unwrap();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(words).unwrap();
+    let accepting = thread::spawn(move || listener.accept_timeout(Duration::from_millis(300)).map(drop));
+    let Event::Error(error) = told.recv_timeout(PATIENCE).unwrap() else { panic!("no error") };
+    assert!(matches!(accepting.join().unwrap(), Err(Error::TimedOut)), "it was taken in");
+    error
+}
+
+#[test]
+fn a_greeting_that_cannot_be_is_refused_before_it_is_used() {
+    let with = |at: usize, bytes: &[u8]| {
+        let mut body = hello(4096);
+        body[at..at + bytes.len()].copy_from_slice(bytes);
+        refused_for(&frame(HELLO, 0, &body))
+    };
+    let highest = u64::MAX.to_le_bytes();
+    for (at, bytes) in [(50, &highest[..]), (58, &highest), (58, &[0; 8]), (18, &[0; 16]), (74, &[2])] {
+        assert!(with(at, bytes).contains("no frame"), "{at}");
+    }
+    assert!(with(0, &[9, 0]).contains("version 9"));
+    assert!(with(66, &[1, 0, 0, 0]).contains("size"));
+    // Nothing as long as a message may be is kept of a stranger.
+    assert!(refused_for(&frame(MESSAGE, 0, &[0; 1000])).contains("1000 bytes, and 0 is the most"));
+    assert!(refused_for(&frame(READY, 0, &[1])).contains("out of turn"));
 }
 
 /// A client that shakes hands and then says `words`; how its server's link ends.

@@ -541,3 +541,23 @@ fn whoever_says_nothing_keeps_nobody_waiting() {
     client.send(b"hello").unwrap();
     assert_eq!(server.recv_timeout(PATIENCE).unwrap(), b"hello");
 }
+
+#[test]
+fn more_that_connect_at_a_time_than_may_wait_have_their_links_all_the_same() {
+    const ALL: usize = 300;
+    let address = format!("@conduit-many-{}", std::process::id());
+    let mut listener = Link::options().listen(&address).unwrap();
+    let connecting: Vec<_> = (0..ALL)
+        .map(|_| {
+            let address = address.clone();
+            let options = Link::options().size(4096).handshake_timeout(PATIENCE);
+            thread::spawn(move || options.connect(&address).map(drop))
+        })
+        .collect();
+    for _ in 0..ALL {
+        drop(listener.accept_timeout(PATIENCE).unwrap());
+    }
+    for one in connecting {
+        one.join().unwrap().unwrap();
+    }
+}

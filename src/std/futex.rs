@@ -31,6 +31,11 @@ impl Deadline {
         now() >= self.0
     }
 
+    /// How long it is until then; nothing if it has passed.
+    pub(crate) fn left(self) -> Timespec {
+        Deadline(self.0.saturating_sub(now())).timespec()
+    }
+
     /// Its reading of the clock.
     pub(crate) fn nanoseconds(self) -> u64 {
         self.0

@@ -7,6 +7,7 @@ pub mod link;
 mod lock;
 pub mod msgs;
 pub mod node;
+pub(crate) mod random;
 mod shm;
 pub mod sync;
 pub mod topic;

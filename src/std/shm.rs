@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{self, AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
 
@@ -87,14 +87,25 @@ pub(crate) fn create_unnamed(mode: u32, len: u64) -> Result<OwnedFd, Errno> {
     let file = fs::open(DIRECTORY, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(mode))?;
     // Whatever the umask says, the mode is what was asked for.
     fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    set_aside(&file, len)?;
+    Ok(file)
+}
+
+/// A file of `len` bytes that never has a name, all of its memory set aside, to be sealed.
+pub(crate) fn create_private(name: &str, len: u64) -> Result<OwnedFd, Errno> {
+    let file = fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    set_aside(&file, len)?;
+    Ok(file)
+}
+
+/// Makes a file that long. Memory that is not there is an error here, and never a signal later.
+fn set_aside(file: &OwnedFd, len: u64) -> Result<(), Errno> {
     loop {
-        // Memory that is not there is an error here, and never a signal later.
-        match fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+        match fs::fallocate(file, FallocateFlags::empty(), 0, len) {
             Err(Errno::INTR) => {}
-            result => break result?,
+            result => return result,
         }
     }
-    Ok(file)
 }
 
 /// The path of an open file, by which it can be opened again or given a name.

@@ -18,10 +18,11 @@ use tokio::time::{sleep_until, timeout};
 use super::blocking::{READ, WRITES, patient};
 use super::error::{Break, ClientError, closed_by_server, no_welcome};
 use super::exchange::Exchange;
-use super::options::{ClientOptions, chance};
+use super::options::ClientOptions;
 use super::outbox::{Fate, Outcome};
 use super::report::Report;
 use crate::frame::Event;
+use crate::std::random;
 
 /// [`Client`](super::Client) for programs on tokio. Clones share the connection; when the last one is
 /// dropped it closes at once.
@@ -269,7 +270,7 @@ impl Connection {
                 if attempts >= self.options.reconnect.attempts {
                     return self.end(ClientError::Lost { addr, attempts, source: Arc::new(source) });
                 }
-                let wait = self.options.reconnect.delay(attempts, chance());
+                let wait = self.options.reconnect.delay(attempts, random::chance());
                 if timeout(wait, closing(&self.shared)).await.is_ok() {
                     return self.end(ClientError::Closed);
                 }

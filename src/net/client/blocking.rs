@@ -14,10 +14,11 @@ use rustix::time::Timespec;
 
 use super::error::{Break, ClientError, closed_by_server, no_welcome};
 use super::exchange::Exchange;
-use super::options::{ClientOptions, chance};
+use super::options::ClientOptions;
 use super::outbox::Outcome;
 use super::report::Report;
 use crate::frame::Event;
+use crate::std::random;
 
 /// How much is read at a time: some 2000 answers.
 pub(super) const READ: usize = 64 << 10;
@@ -303,7 +304,7 @@ impl Connection {
                 if attempts >= self.options.reconnect.attempts {
                     return self.end(ClientError::Lost { addr, attempts, source: Arc::new(source) });
                 }
-                if self.sleep(self.options.reconnect.delay(attempts, chance())) {
+                if self.sleep(self.options.reconnect.delay(attempts, random::chance())) {
                     return self.end(ClientError::Closed);
                 }
                 attempts += 1;

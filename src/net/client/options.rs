@@ -12,6 +12,7 @@ use super::error::ClientError;
 use super::exchange::Exchange;
 use super::outbox::{Acks, Fault, First, Outbox, Outcome, Retry, Settings};
 use crate::dedup::ProducerId;
+use crate::std::random;
 
 /// How long a server is waited for: for a connection, and then for its welcome.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -191,7 +192,9 @@ impl ClientOptions {
     pub(super) fn exchange(&self, tells: bool) -> Result<Exchange, ClientError> {
         let producer = match self.producer {
             Some(id) => id,
-            None => random().map_err(ClientError::system("get random numbers for a producer id"))?,
+            None => random::bytes()
+                .map_err(io::Error::from)
+                .map_err(ClientError::system("get random numbers for a producer id"))?,
         };
         let invalid =
             |option, reason: &dyn fmt::Display| ClientError::InvalidOption { option, reason: reason.to_string() };
@@ -211,18 +214,4 @@ pub(super) fn found(addresses: io::Result<Vec<SocketAddr>>) -> Result<Vec<Socket
     let none = || io::Error::new(io::ErrorKind::NotFound, "no address has this name");
     let addresses = addresses.and_then(|found| if found.is_empty() { Err(none()) } else { Ok(found) });
     addresses.map_err(|error| ClientError::Address(Arc::new(error)))
-}
-
-/// 16 bytes that nobody else has.
-pub(super) fn random() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    // Up to 256 bytes come whole, or not at all.
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes)
-}
-
-/// A chance for [`Reconnect::delay`]. Without one the clients come back together, which harms nobody's events.
-pub(super) fn chance() -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = random().unwrap_or_default();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

@@ -6,11 +6,12 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use super::error::ClientError;
-use super::options::{found, random};
+use super::options::found;
 use super::outbox::Refused;
 use super::packer::{LONGEST, Packer, Send};
 use crate::dedup::ProducerId;
 use crate::frame::{self, Event, Flags, Hello, legacy};
+use crate::std::random;
 
 /// Fits an Ethernet frame by IPv4 and by IPv6, with something to spare for tunnels.
 const DATAGRAM: usize = 1400;
@@ -152,7 +153,9 @@ impl UdpSender {
         if !options.anonymous && !options.older {
             let producer = match options.producer {
                 Some(id) => id,
-                None => random().map_err(ClientError::system("get random numbers for a producer id"))?,
+                None => random::bytes()
+                    .map_err(io::Error::from)
+                    .map_err(ClientError::system("get random numbers for a producer id"))?,
             };
             let hello = Hello { version: frame::VERSION.into(), window: 0, producer, token: &options.token };
             opening.resize(frame::HEADER_LEN + 24 + options.token.len(), 0);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Error;
@@ -48,10 +49,22 @@ impl Address {
         move |errno| Error::System { action, address: self.text.clone(), source: errno.into() }
     }
 
-    /// A connection to whoever listens there.
-    pub(super) fn connect(&self, allow: &Allow) -> Result<OwnedFd, Error> {
+    /// A connection to whoever listens there. If as many wait there as it takes, it is waited for, for that long.
+    pub(super) fn connect(&self, allow: &Allow, patience: Duration) -> Result<OwnedFd, Error> {
         let socket = socket().map_err(self.failed("make a socket for"))?;
-        net::connect(&socket, &self.socket).map_err(self.failed("connect to"))?;
+        // Of a socket that does not block, nobody tells when there is a place.
+        let wait = || {
+            rustix::io::ioctl_fionbio(&socket, false)?;
+            net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+            loop {
+                match net::connect(&socket, &self.socket) {
+                    Err(Errno::INTR) => {}
+                    result => break result?,
+                }
+            }
+            rustix::io::ioctl_fionbio(&socket, true)
+        };
+        wait().map_err(self.failed("connect to"))?;
         self.check_peer(socket.as_fd(), allow)?;
         Ok(socket)
     }

@@ -264,7 +264,7 @@ impl Connection {
                 }
                 Kind::Wake => self.stirred.store(true, Ordering::Relaxed),
                 Kind::Bye => {
-                    return Err(match Bye::from_bytes(&body)? {
+                    return Err(match wire::bye(&body)? {
                         Bye::Closed => Ending::ByPeer,
                         Bye::Fault => Ending::Blamed,
                         Bye::Replaced => Ending::Replaced,

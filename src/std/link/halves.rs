@@ -15,10 +15,11 @@ use super::incoming::{Buffer, Missed};
 use super::listener::Expected;
 use super::metrics::Metrics;
 use super::options::Options;
-use super::shared::{self, For, Look, Shared};
+use super::shared::{For, Look, Shared};
 use super::wire::Identity;
 use super::{Ending, Error, Transport, handshake};
 use crate::std::futex::{Deadline, Spin};
+use crate::std::random;
 
 /// The variable by which a child is told of the descriptor that it has inherited.
 const VARIABLE: &str = "CONDUIT_LINK";
@@ -112,7 +113,7 @@ impl Link {
 
     fn client(mut options: Options, address: Address, redials: bool) -> Result<Arc<Shared>, Error> {
         options.check()?;
-        let random = || shared::identity().map_err(address.failed("find a random name for a link at"));
+        let random = || random::bytes().map_err(address.failed("find a random name for a link at"));
         let session = match options.session {
             Some(session) => session,
             None => random()?,

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
     self, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -18,7 +18,7 @@ use super::region::{Files, Region};
 use super::shared::Shared;
 use super::wire::{self, Fault, Hello, Kind, Refusal};
 use super::{Ending, Error, Transport};
-use crate::std::futex::{self, Deadline};
+use crate::std::futex::Deadline;
 
 /// What this end has said of itself, and after how many connections.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +87,9 @@ impl Broken {
 }
 
 impl Talk {
-    pub(super) fn new(socket: OwnedFd, options: &Options) -> Self {
-        Talk { socket, reader: Reader::new(options.max_message), rest: Vec::new(), files: Vec::new() }
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        // No messages yet: a stranger takes no more memory than a greeting has.
+        Talk { socket, reader: Reader::new(0), rest: Vec::new(), files: Vec::new() }
     }
 
     /// The next frame, if it is there.
@@ -166,7 +167,8 @@ impl Talk {
     fn connect(self, region: Option<Region>, hello: &Hello, options: &Options) -> Connection {
         let size = region.as_ref().map_or(options.size, Region::ring_len);
         let max_message = hello.max_message as usize;
-        let connection = Connection::new(self.socket, region.map(Arc::new), self.reader, max_message, size);
+        let reader = Reader::new(options.max_message);
+        let connection = Connection::new(self.socket, region.map(Arc::new), reader, max_message, size);
         // A client may go on right behind its READY.
         connection.take_in_first(&self.rest);
         connection
@@ -175,11 +177,7 @@ impl Talk {
 
 /// Sleeps until one of them has something, or until `deadline`.
 pub(super) fn wait_for_input(sockets: &mut [PollFd<'_>], deadline: Option<Deadline>) -> Result<(), Errno> {
-    let timeout = deadline.map(|deadline| {
-        let left = deadline.nanoseconds().saturating_sub(futex::now());
-        Timespec { tv_sec: (left / 1_000_000_000) as _, tv_nsec: (left % 1_000_000_000) as _ }
-    });
-    match poll(sockets, timeout.as_ref()) {
+    match poll(sockets, deadline.map(Deadline::left).as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(errno),
     }
@@ -187,7 +185,7 @@ pub(super) fn wait_for_input(sockets: &mut [PollFd<'_>], deadline: Option<Deadli
 
 /// Connects, and shakes hands as a client.
 pub(super) fn connect(shared: &Arc<Shared>) -> Result<Greeted, Error> {
-    let socket = shared.address.connect(&shared.options.allow)?;
+    let socket = shared.address.connect(&shared.options.allow, shared.options.handshake)?;
     greet(shared, socket)
 }
 
@@ -196,7 +194,7 @@ pub(super) fn greet(shared: &Arc<Shared>, socket: OwnedFd) -> Result<Greeted, Er
     let address = shared.address.to_string();
     let deadline = Deadline::after(shared.options.handshake);
     let greeting = shared.greeting()?;
-    let mut talk = Talk::new(socket, &shared.options);
+    let mut talk = Talk::new(socket);
     let mut answer = || {
         talk.write(Kind::Hello, &greeting.hello.to_bytes(), &[])?;
         talk.read(deadline)

@@ -12,10 +12,11 @@ use rustix::net::{self, SocketFlags};
 use super::address::{Address, Bound};
 use super::handshake::{self, Broken, Offer, Talk};
 use super::options::Options;
-use super::shared::{self, Shared};
+use super::shared::Shared;
 use super::wire::{self, Fault, Hello, Identity, Kind, Refusal};
 use super::{Ending, Error, Event, Link};
 use crate::std::futex::{self, Deadline};
+use crate::std::random;
 
 /// How many sockets may be introducing themselves at a time.
 const ARRIVALS: usize = 128;
@@ -114,7 +115,7 @@ impl Listener {
             match net::accept_with(&self.bound.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => match self.address.check_peer(socket.as_fd(), &self.options.allow) {
                     Ok(()) => self.arrivals.push(Arrival {
-                        talk: Talk::new(socket, &self.options),
+                        talk: Talk::new(socket),
                         deadline: Deadline::after(self.options.handshake),
                         offer: None,
                     }),
@@ -133,9 +134,7 @@ impl Listener {
     }
 
     fn tell(&self, what: String) {
-        if let Some(callback) = &self.options.callback {
-            callback(&Event::Error(what));
-        }
+        self.options.tell(&self.address.to_string(), &Event::Error(what));
     }
 
     /// Goes on with each arrival as far as it has said something, up to the first that is a new link.
@@ -201,7 +200,7 @@ impl Listener {
                 shared
             }
             None => {
-                let incarnation = shared::identity()?;
+                let incarnation = random::bytes()?;
                 let (options, address) = (self.options.clone(), self.address.clone());
                 let shared = Shared::new(options, address, hello.session, incarnation, false, true);
                 let shared = Arc::new(shared.map_err(|_| Errno::NOMEM)?);
@@ -236,7 +235,7 @@ pub struct Expected {
 
 impl Expected {
     pub(super) fn new(options: Options, socket: OwnedFd) -> Self {
-        Expected { talk: Talk::new(socket, &options), options }
+        Expected { talk: Talk::new(socket), options }
     }
 
     /// Waits until the other end has introduced itself, for as long as [`Options::handshake_timeout`] says.
@@ -250,7 +249,7 @@ impl Expected {
         let shake = |talk: &mut Talk| {
             let (Kind::Hello, body) = talk.read(deadline)? else { return Err(Fault::Turn.into()) };
             let hello = Hello::from_bytes(&body)?;
-            let incarnation = shared::identity()?;
+            let incarnation = random::bytes()?;
             let shared = Shared::new(self.options.clone(), address.clone(), hello.session, incarnation, false, false);
             let shared = Arc::new(shared.map_err(|_| Errno::NOMEM)?);
             let offer = handshake::answer(talk, &shared, hello)?;

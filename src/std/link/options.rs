@@ -224,6 +224,15 @@ impl Options {
         Listener::bind(self, address)
     }
 
+    /// Tells the program what has happened at an address.
+    pub(super) fn tell(&self, address: &str, event: &Event) {
+        if let Some(callback) = &self.callback {
+            // A panic in there is the program's own affair, and not the end of the thread that looks after all links.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event)));
+        }
+        tracing::debug!(address, ?event, "link");
+    }
+
     pub(super) fn check(&mut self) -> Result<(), Error> {
         if !(MIN_SIZE..=MAX_SIZE).contains(&self.size) {
             return Err(Error::Size { bytes: self.size });

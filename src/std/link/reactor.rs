@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::connection::Connection;
 use super::shared::Shared;
 use crate::core::atomic::{AtomicU64, Ordering};
 use crate::std::fork::PerProcess;
-use crate::std::futex;
+use crate::std::futex::{self, Deadline};
 
 /// What epoll says of the eventfd.
 const BELL: u64 = 0;
@@ -150,15 +150,14 @@ impl Reactor {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); 64];
         loop {
             let due = self.state().timers.peek().map(|Reverse((due, _))| *due);
-            let timeout = due.map(|due| {
-                let left = due.saturating_sub(futex::now());
-                Timespec { tv_sec: (left / 1_000_000_000) as _, tv_nsec: (left % 1_000_000_000) as _ }
-            });
+            let timeout = due.map(|due| Deadline::at(due).left());
             let ready = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
                 Ok((ready, _)) => ready,
                 Err(Errno::INTR) => continue,
-                // Of a descriptor that is epoll's, and memory that is there, nothing else comes.
-                Err(errno) => unreachable!("epoll: {errno}"),
+                // The program has closed what is not its own: links go on as far as their own threads take them.
+                Err(errno) => {
+                    return tracing::error!(%errno, "the thread that looks after links has lost its descriptor");
+                }
             };
             for event in ready.iter() {
                 let (flags, data) = (event.flags, event.data);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use super::shared::{For, Shared};
 use super::{Error, Event, handshake};
 use crate::std::futex::{Deadline, Spin};
+use crate::std::random;
 
 /// Has a thread try.
 pub(super) fn start(shared: &Arc<Shared>) {
@@ -23,7 +24,7 @@ fn run(weak: &Weak<Shared>) {
         if attempts == reconnect.attempts {
             return shared.give_up(attempts);
         }
-        let wait = Deadline::after(reconnect.wait(attempts, chance()));
+        let wait = Deadline::after(reconnect.wait(attempts, random::chance() as f64 / u64::MAX as f64));
         // Until then, or until the link is closed.
         let until_closed = |shared: &Arc<Shared>, _| Ok(shared.ending().map(drop));
         match shared.wait(For::Room, Some(wait), &mut Spin::new(), until_closed) {
@@ -38,14 +39,5 @@ fn run(weak: &Weak<Shared>) {
         if shared.ending().is_some() {
             return;
         }
-    }
-}
-
-/// A number from 0 to 1 at random; in the middle where there is none.
-fn chance() -> f64 {
-    let mut bytes = [0; 4];
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(_) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 0.5,
     }
 }

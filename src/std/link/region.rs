@@ -10,14 +10,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{self, SealFlags};
 use rustix::io::Errno;
 
 use super::wire::Fault;
 use crate::core::atomic::{AtomicU32, AtomicU64, CachePadded, Word};
 use crate::core::records;
 use crate::core::ring::EventCount;
-use crate::std::shm::Mapping;
+use crate::std::shm::{self, Mapping};
 
 /// Whether this process can load words of memory that it cannot write: what wider atomic loads than a register's compile to,
 /// nobody promises.
@@ -113,17 +113,7 @@ impl Region {
     pub(super) fn create(ring: usize, maps_writable: bool) -> Result<(Self, Files), Errno> {
         let page = rustix::param::page_size();
         let layout = Layout { ring, page };
-        let create = |name: &str, len: usize| {
-            let file = fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-            loop {
-                // Memory that is not there is an error here, and never a signal later.
-                match fs::fallocate(&file, FallocateFlags::empty(), 0, len as u64) {
-                    Err(Errno::INTR) => {}
-                    result => break result?,
-                }
-            }
-            Ok::<_, Errno>(file)
-        };
+        let create = |name, len| shm::create_private(name, len as u64);
         let files =
             Files { down: create("conduit-down", layout.down_len())?, up: create("conduit-up", layout.up_len())? };
         let region = Region::map(Side::Server, layout, files.down.as_fd(), files.up.as_fd())?;

@@ -161,11 +161,7 @@ impl Shared {
 
     /// Tells the program.
     pub(super) fn tell(&self, event: &Event) {
-        if let Some(callback) = &self.options.callback {
-            // A panic in there is the program's own affair, and not the end of the thread that looks after all links.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event)));
-        }
-        tracing::debug!(address = %self.address, ?event, "link");
+        self.options.tell(&self.address.to_string(), event);
     }
 
     /// How the link has ended, if it has.
@@ -308,11 +304,11 @@ impl Shared {
                 Life::Connected(current) if Arc::ptr_eq(current, connection) => {}
                 _ => return,
             }
-            let patience = self.options.reconnect.patience(self.options.handshake);
-            *life = if closes { Life::Closed(ending) } else { Life::Away { until: Deadline::after(patience) } };
+            let until = Deadline::after(self.options.reconnect.patience(self.options.handshake));
+            *life = if closes { Life::Closed(ending) } else { Life::Away { until } };
             self.has_ended.store(closes, Ordering::Release);
             if !closes && !self.redials {
-                self.reactor.call_at(futex::now().saturating_add(patience.as_nanos() as u64), &Arc::downgrade(self));
+                self.reactor.call_at(until.nanoseconds(), &Arc::downgrade(self));
             }
         }
         connection.hang_up(match ending {
@@ -565,15 +561,4 @@ impl Drop for Shared {
             self.close(Ending::Here);
         }
     }
-}
-
-/// A random identity.
-pub(super) fn identity() -> Result<Identity, rustix::io::Errno> {
-    let mut identity = Identity::default();
-    let mut rest = &mut identity[..];
-    while !rest.is_empty() {
-        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty())?;
-        rest = &mut rest[filled..];
-    }
-    Ok(identity)
 }

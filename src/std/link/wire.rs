@@ -11,6 +11,8 @@
 
 use thiserror::Error;
 
+use crate::core::frame::codes;
+
 /// Bytes before the body.
 pub(super) const HEADER: usize = 8;
 /// The version of all that two ends of a link have to agree on.
@@ -19,6 +21,8 @@ pub(super) const VERSION: u16 = 1;
 pub(super) type Identity = [u8; 16];
 
 const MAGIC: [u8; 2] = [0xC5, 0x4C];
+/// No sequence is as high.
+const LAST: u64 = 1 << 62;
 /// The longest body but a message's.
 const SHORT: u32 = 256;
 
@@ -96,27 +100,38 @@ pub enum Refusal {
     Greeting,
 }
 
-/// Why an end closes the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Bye {
-    /// It is done.
-    Closed = 0,
-    /// The other end did what it must not.
-    Fault = 1,
-    /// There is another connection for the same link.
-    Replaced = 2,
+codes! {
+    /// Why an end closes the connection.
+    Bye {
+        /// It is done.
+        Closed = 0,
+        /// The other end did what it must not.
+        Fault = 1,
+        /// There is another connection for the same link.
+        Replaced = 2,
+    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    Hello = 1,
-    Welcome = 2,
-    Refused = 3,
-    Ready = 4,
-    Message = 5,
-    Ack = 6,
-    Wake = 7,
-    Bye = 8,
+codes! {
+    /// What a frame is for.
+    Kind {
+        /// A client introduces itself.
+        Hello = 1,
+        /// A server answers.
+        Welcome = 2,
+        /// A server says no.
+        Refused = 3,
+        /// The client has what it needs.
+        Ready = 4,
+        /// A message.
+        Message = 5,
+        /// Up to where messages are acknowledged.
+        Ack = 6,
+        /// There is something to look at.
+        Wake = 7,
+        /// The last one.
+        Bye = 8,
+    }
 }
 
 /// In a message's flags: it is announced by a mark in the ring.
@@ -145,17 +160,7 @@ impl Header {
     /// The header at the beginning of `bytes`, of a frame that may have a message of `max_message` bytes.
     pub(super) fn from_bytes(bytes: &[u8; HEADER], max_message: usize) -> Result<Self, Fault> {
         let [a, b, c, d, kind, flags, magic @ ..] = *bytes;
-        let kind = match kind {
-            1 => Kind::Hello,
-            2 => Kind::Welcome,
-            3 => Kind::Refused,
-            4 => Kind::Ready,
-            5 => Kind::Message,
-            6 => Kind::Ack,
-            7 => Kind::Wake,
-            8 => Kind::Bye,
-            _ => return Err(Fault::Frame),
-        };
+        let kind = Kind::from_code(kind).ok_or(Fault::Frame)?;
         let known = if kind == Kind::Message { MARKED | SWITCH } else { 0 };
         if magic != MAGIC || flags & !known != 0 {
             return Err(Fault::Frame);
@@ -199,35 +204,38 @@ impl Hello {
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, Fault> {
         let mut rest = Fields(bytes);
         // The version alone is where it is in each version.
-        let theirs = u16::from_le_bytes(rest.take()?);
+        let theirs = u16::from_le_bytes(rest.take(Fault::Frame)?);
         if theirs != VERSION {
             return Err(Fault::Version { theirs });
         }
         let hello = Hello {
-            session: rest.take()?,
-            incarnation: rest.take()?,
-            peer: rest.take()?,
-            received: u64::from_le_bytes(rest.take()?),
-            first: u64::from_le_bytes(rest.take()?),
-            ring: u32::from_le_bytes(rest.take()?),
-            max_message: u32::from_le_bytes(rest.take()?),
-            maps_writable: match rest.take()? {
+            session: rest.take(Fault::Frame)?,
+            incarnation: rest.take(Fault::Frame)?,
+            peer: rest.take(Fault::Frame)?,
+            received: u64::from_le_bytes(rest.take(Fault::Frame)?),
+            first: u64::from_le_bytes(rest.take(Fault::Frame)?),
+            ring: u32::from_le_bytes(rest.take(Fault::Frame)?),
+            max_message: u32::from_le_bytes(rest.take(Fault::Frame)?),
+            maps_writable: match rest.take(Fault::Frame)? {
                 [0] => false,
                 [1] => true,
                 _ => return Err(Fault::Frame),
             },
         };
-        let is_valid = rest.0.is_empty() && hello.first > 0 && hello.incarnation != Identity::default();
+        // No end has sent so many that its sequences come near their end.
+        let is_possible = (1..LAST).contains(&hello.first) && hello.received < LAST;
+        let is_valid = rest.0.is_empty() && is_possible && hello.incarnation != Identity::default();
         if is_valid { Ok(hello) } else { Err(Fault::Frame) }
     }
 }
 
-/// What is left of a body.
-struct Fields<'a>(&'a [u8]);
+/// What is left of a body, or of another message.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        let (field, rest) = self.0.split_first_chunk().ok_or(Fault::Frame)?;
+    /// The next bytes, or what is wrong if there are no more.
+    pub(super) fn take<const N: usize, E>(&mut self, short: E) -> Result<[u8; N], E> {
+        let (field, rest) = self.0.split_first_chunk().ok_or(short)?;
         self.0 = rest;
         Ok(*field)
     }
@@ -252,14 +260,11 @@ impl Refusal {
     }
 }
 
-impl Bye {
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, Fault> {
-        match bytes {
-            [0] => Ok(Bye::Closed),
-            [1] => Ok(Bye::Fault),
-            [2] => Ok(Bye::Replaced),
-            _ => Err(Fault::Frame),
-        }
+/// The body of a BYE.
+pub(super) fn bye(bytes: &[u8]) -> Result<Bye, Fault> {
+    match bytes {
+        [code] => Bye::from_code(*code).ok_or(Fault::Frame),
+        _ => Err(Fault::Frame),
     }
 }
 
@@ -274,5 +279,5 @@ pub(super) fn ready(bytes: &[u8]) -> Result<bool, Fault> {
 
 /// The last sequence that an ACK speaks of.
 pub(super) fn acked(bytes: &[u8]) -> Result<u64, Fault> {
-    Fields(bytes).take().map(u64::from_le_bytes)
+    Fields(bytes).take(Fault::Frame).map(u64::from_le_bytes)
 }

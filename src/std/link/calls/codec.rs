@@ -19,6 +19,9 @@
 
 use thiserror::Error;
 
+use crate::core::frame::codes;
+use crate::std::link::wire::Fields;
+
 /// Bytes before the body.
 pub(super) const HEADER: usize = 24;
 /// Bytes of a request's body before the method's name.
@@ -27,33 +30,24 @@ const VERSION: u8 = 1;
 /// No end to the wait.
 pub(super) const FOREVER: u64 = u64::MAX;
 
-/// Why a call has come to nothing, as the end that was called says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reason {
-    /// The handler said so.
-    Failed = 1,
-    /// Nobody works on calls there.
-    NoHandler = 2,
-    NoSuchMethod = 3,
-    /// The handler has stopped because nobody waits any more, or for another reason of its own.
-    Cancelled = 4,
-    /// There was no time left to work on it.
-    Expired = 5,
-    /// There is more to do than there is room for.
-    Busy = 6,
-    Panicked = 7,
-}
-
-impl Reason {
-    pub(super) const ALL: [Reason; 7] = [
-        Reason::Failed,
-        Reason::NoHandler,
-        Reason::NoSuchMethod,
-        Reason::Cancelled,
-        Reason::Expired,
-        Reason::Busy,
-        Reason::Panicked,
-    ];
+codes! {
+    /// Why a call has come to nothing, as the end that was called says.
+    Reason {
+        /// The handler said so.
+        Failed = 1,
+        /// Nobody works on calls there.
+        NoHandler = 2,
+        /// Nobody works on calls of that method.
+        NoSuchMethod = 3,
+        /// The handler has stopped because nobody waits any more, or for another reason of its own.
+        Cancelled = 4,
+        /// There was no time left to work on it.
+        Expired = 5,
+        /// There is more to do than there is room for.
+        Busy = 6,
+        /// The handler has panicked.
+        Panicked = 7,
+    }
 }
 
 /// What is said about a call.
@@ -127,13 +121,13 @@ impl<'a> Message<'a> {
 
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut rest = Fields(bytes);
-        let [version, kind, detail, zero] = rest.take()?;
+        let [version, kind, detail, zero] = rest.take(Malformed::Short)?;
         if version != VERSION {
             return Err(Malformed::Version(version));
         }
-        let value = u32::from_le_bytes(rest.take()?);
-        let to = u64::from_le_bytes(rest.take()?);
-        let id = u64::from_le_bytes(rest.take()?);
+        let value = u32::from_le_bytes(rest.take(Malformed::Short)?);
+        let to = u64::from_le_bytes(rest.take(Malformed::Short)?);
+        let id = u64::from_le_bytes(rest.take(Malformed::Short)?);
         let is_plain = zero == 0 && (detail == 0 || kind == 4) && (value == 0 || matches!(kind, 1 | 4 | 6));
         if !is_plain {
             return Err(Malformed::Rest);
@@ -141,16 +135,16 @@ impl<'a> Message<'a> {
         let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed::Text);
         let body = match kind {
             1 => {
-                let remaining = u64::from_le_bytes(rest.take()?);
-                let [len] = rest.take()?;
+                let remaining = u64::from_le_bytes(rest.take(Malformed::Short)?);
+                let [len] = rest.take(Malformed::Short)?;
                 let (method, payload) = rest.0.split_at_checked(usize::from(len)).ok_or(Malformed::Text)?;
                 Body::Request { remaining, window: value, method: text(method)?, payload }
             }
             2 => Body::Answer(rest.0),
             3 => Body::Part(rest.0),
             4 => {
-                let reason = Reason::ALL.into_iter().find(|reason| *reason as u8 == detail);
-                Body::Failed { reason: reason.ok_or(Malformed::Number)?, code: value, text: text(rest.0)? }
+                let reason = Reason::from_code(detail).ok_or(Malformed::Number)?;
+                Body::Failed { reason, code: value, text: text(rest.0)? }
             }
             5 | 6 if !rest.0.is_empty() => return Err(Malformed::Rest),
             5 => Body::Cancel,
@@ -161,24 +155,13 @@ impl<'a> Message<'a> {
     }
 }
 
-/// What is left of a message.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (field, rest) = self.0.split_first_chunk().ok_or(Malformed::Short)?;
-        self.0 = rest;
-        Ok(*field)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn bodies() -> impl Strategy<Value = (u8, u32, u64, u8, String, Vec<u8>)> {
-        (0..6u8, any::<u32>(), any::<u64>(), 0..7u8, "\\PC{0,60}", proptest::collection::vec(any::<u8>(), 0..100))
+        (0..6u8, any::<u32>(), any::<u64>(), 1..8u8, "\\PC{0,60}", proptest::collection::vec(any::<u8>(), 0..100))
     }
 
     proptest! {
@@ -188,7 +171,7 @@ mod tests {
                 0 => Body::Request { remaining, window: value, method: &text, payload: &payload },
                 1 => Body::Answer(&payload),
                 2 => Body::Part(&payload),
-                3 => Body::Failed { reason: Reason::ALL[usize::from(reason)], code: value, text: &text },
+                3 => Body::Failed { reason: Reason::from_code(reason).unwrap(), code: value, text: &text },
                 4 => Body::Cancel,
                 _ => Body::Grant { bytes: value },
             };
@@ -225,7 +208,7 @@ mod tests {
         };
         assert_eq!(with(0, 1), Ok(8));
         assert_eq!(with(0, 2), Err(Malformed::Version(2)));
-        assert_eq!(with(1, 0), Err(Malformed::Rest).or(Err(Malformed::Number)));
+        assert_eq!(with(1, 0), Err(Malformed::Number));
         assert_eq!(with(1, 7), Err(Malformed::Number));
         assert_eq!(with(2, 1), Err(Malformed::Rest));
         assert_eq!(with(3, 1), Err(Malformed::Rest));
