@@ -9,12 +9,11 @@ use super::Transport;
 use super::connection::{Connection, Reader};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
-use super::region::{LOADS_READ_ONLY, Region, Ring};
+use super::region::{Half, Region, Ring};
 use super::wire::{HEADER, Header, Hello, Kind};
 use crate::core::ack::Policy;
-use crate::core::atomic::{AtomicU64, Ordering};
+use crate::core::atomic::Ordering;
 use crate::core::records::Producer;
-use crate::std::shm::Mapping;
 
 const RING: usize = 4096;
 const MAX_MESSAGE: usize = 10_000;
@@ -22,26 +21,16 @@ const MAX_MESSAGE: usize = 10_000;
 /// What the peer has.
 struct Peer {
     socket: OwnedFd,
-    /// All that it may write.
-    memory: Mapping,
+    region: Arc<Region>,
     producer: Producer<Ring>,
-}
-
-impl Peer {
-    fn words(&self) -> &[AtomicU64] {
-        // SAFETY: page-aligned, as long as the mapping, which is kept; touched by atomics alone on this side.
-        unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr().cast(), self.memory.len() / 8) }
-    }
 }
 
 /// A server's end and its peer.
 fn ends() -> (Outgoing, Incoming, Peer) {
-    let (region, files) = Region::create(RING, !LOADS_READ_ONLY).expect("memory");
-    let page = rustix::param::page_size();
-    let len = 2 * page + RING.next_multiple_of(page);
-    let whole = 0..len;
-    let memory = Mapping::new(files.up.as_fd(), len, &[whole], true).expect("memory");
-    let theirs = Arc::new(Region::open(RING, &files).expect("as offered").expect("memory"));
+    let (half, files) = Half::create(RING).expect("memory");
+    let (theirs, up) = Region::open(RING, &files).expect("as offered");
+    let region = half.complete(up.as_fd()).expect("as offered");
+    let theirs = Arc::new(theirs);
     // SAFETY: once for each.
     let (producer, _) = unsafe { theirs.ends() };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -56,7 +45,7 @@ fn ends() -> (Outgoing, Incoming, Peer) {
     outgoing.resume(connection.clone(), Some((region, to)), &hello, [2; 16]).expect("nothing was sent");
     let mut incoming = Incoming::new(Policy::default(), MAX_MESSAGE);
     incoming.resume(connection, Some(from), &hello);
-    (outgoing, incoming, Peer { socket, memory, producer })
+    (outgoing, incoming, Peer { socket, region: theirs, producer })
 }
 
 /// The next bytes as a number, or zeros.
@@ -88,15 +77,16 @@ pub fn scribble(mut bytes: &[u8]) {
             },
             2 => {
                 let (at, value) = (word(&mut bytes) as usize, word(&mut bytes));
-                let words = peer.words();
-                words[at % words.len()].store(value, Ordering::Relaxed);
+                let [waits, own] = peer.region.written();
+                let at = at % (waits.len() + own.len());
+                waits.get(at).unwrap_or_else(|| &own[at - waits.len()]).store(value, Ordering::Relaxed);
             }
             // The words that count, which chance hardly finds among so many.
             3 => {
                 let page = rustix::param::page_size() / 8;
-                let places = [page, page + 1, page + 8, 2 * page, 2 * page + 1, 2 * page + 2];
+                let places = [0, 1, 8, page, page + 1, page + 2];
                 let place = places[usize::from(what / 8) % places.len()];
-                peer.words()[place].store(word(&mut bytes) % 2048, Ordering::Relaxed);
+                peer.region.written()[1][place].store(word(&mut bytes) % 2048, Ordering::Relaxed);
             }
             4 => {
                 let len = (word(&mut bytes) as usize % 200).min(bytes.len());

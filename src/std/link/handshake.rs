@@ -14,11 +14,14 @@ use rustix::net::{
 
 use super::connection::{Connection, Reader};
 use super::options::{MAX_SIZE, MIN_SIZE, Options};
-use super::region::{Files, Region};
+use super::region::{Files, Half, LOADS_READ_ONLY, Region, Unusable};
 use super::shared::Shared;
 use super::wire::{self, Fault, Hello, Kind, Refusal};
 use super::{Ending, Error, Transport};
 use crate::std::futex::Deadline;
+
+/// Why two ends of which one alone can load words of memory that it cannot write share none.
+const WIDTHS: &str = "the peer cannot read shared memory without being able to write it, as on processors of 32 bits";
 
 /// What this end has said of itself, and after how many connections.
 #[derive(Clone, Copy, Debug)]
@@ -209,26 +212,43 @@ pub(super) fn greet(shared: &Arc<Shared>, socket: OwnedFd) -> Result<Greeted, Er
     };
     let finish = |mut talk: Talk| {
         let hello = hello?;
-        let (region, why_socket) = open(&mut talk, &hello, &shared.options)?;
-        talk.write(Kind::Ready, &[u8::from(region.is_some())], &[])?;
+        let (mut region, mut why_socket) = (None, None);
+        match open(&mut talk, &hello, &shared.options)? {
+            Ok((made, up)) => {
+                talk.write(Kind::Ready, &[1], &[up.as_fd()])?;
+                let (Kind::Ready, body) = talk.read(deadline)? else { return Err(Fault::Turn.into()) };
+                match wire::ready(&body)? {
+                    true => region = Some(made),
+                    false => why_socket = Some("the server cannot map the shared memory".into()),
+                }
+            }
+            Err(why) => {
+                why_socket = why;
+                talk.write(Kind::Ready, &[0], &[])?;
+            }
+        }
         let connection = Arc::new(talk.connect(region, &hello, &shared.options));
         Ok(Greeted { connection, hello, greeting, why_socket })
     };
     finish(talk).map_err(|broken: Broken| broken.at(&address))
 }
 
-/// Opens the memory that the server has handed over, if it has; or says why there is none.
-fn open(talk: &mut Talk, hello: &Hello, options: &Options) -> Result<(Option<Region>, Option<String>), Fault> {
+/// Opens the memory that the server has handed over, if it has, and makes the client's part; or says why there is none, if that
+/// is not as it was wished.
+fn open(talk: &mut Talk, hello: &Hello, options: &Options) -> Result<Result<(Region, OwnedFd), Option<String>>, Fault> {
     let mut files = std::mem::take(&mut talk.files).into_iter();
     match (files.next(), files.next()) {
-        (None, None) if options.transport == Transport::Socket => Ok((None, None)),
-        (None, None) if hello.ring == 0 => Ok((None, Some("the server offers no shared memory".into()))),
+        (None, None) if options.transport == Transport::Socket => Ok(Err(None)),
+        _ if options.transport == Transport::Socket || hello.ring as usize > options.size => Err(Fault::Offer),
+        (None, None) if hello.ring == 0 => Ok(Err(Some("the server offers no shared memory".into()))),
         // The kernel leaves out what there are no descriptors for.
-        (_, None) if hello.ring > 0 => Ok((None, Some("there are no descriptors left for the shared memory".into()))),
-        (Some(down), Some(up)) if (MIN_SIZE..=MAX_SIZE).contains(&(hello.ring as usize)) => {
-            match Region::open(hello.ring as usize, &Files { down, up })? {
-                Ok(region) => Ok((Some(region), None)),
-                Err(errno) => Ok((None, Some(format!("the shared memory cannot be mapped: {errno}")))),
+        (_, None) if hello.ring > 0 => Ok(Err(Some("there are no descriptors left for the shared memory".into()))),
+        _ if hello.maps_writable == LOADS_READ_ONLY => Ok(Err(Some(WIDTHS.into()))),
+        (Some(down), Some(waits)) if (MIN_SIZE..=MAX_SIZE).contains(&(hello.ring as usize)) => {
+            match Region::open(hello.ring as usize, &Files { down, waits }) {
+                Ok(opened) => Ok(Ok(opened)),
+                Err(Unusable::Wrong) => Err(Fault::Offer),
+                Err(Unusable::System(errno)) => Ok(Err(Some(format!("the shared memory cannot be mapped: {errno}")))),
             }
         }
         _ => Err(Fault::Offer),
@@ -238,7 +258,7 @@ fn open(talk: &mut Talk, hello: &Hello, options: &Options) -> Result<(Option<Reg
 /// A server's answer that is not confirmed yet.
 #[derive(Debug)]
 pub(super) struct Offer {
-    region: Option<Region>,
+    half: Option<Half>,
     why_socket: Option<String>,
     hello: Hello,
     greeting: Greeting,
@@ -251,32 +271,41 @@ pub(super) fn answer(talk: &Talk, shared: &Arc<Shared>, hello: Hello) -> Result<
     let (made, why_socket) = match (greeting.hello.ring, hello.ring) {
         (0, _) => (None, None),
         (_, 0) => (None, Some("the client wants no shared memory".into())),
+        _ if hello.maps_writable == LOADS_READ_ONLY => (None, Some(WIDTHS.into())),
         _ if !(MIN_SIZE..=MAX_SIZE).contains(&wishes) => return Err(Fault::Offer.into()),
-        _ => match Region::create(wishes.next_multiple_of(rustix::param::page_size()), hello.maps_writable) {
+        _ => match Half::create(wishes.next_multiple_of(rustix::param::page_size())) {
             Ok(made) => (Some(made), None),
             Err(errno) => (None, Some(format!("there is no shared memory to be had: {errno}"))),
         },
     };
-    greeting.hello.ring = made.as_ref().map_or(0, |(region, _)| region.ring_len() as u32);
+    greeting.hello.ring = made.as_ref().map_or(0, |(half, _)| half.ring_len() as u32);
     let welcome = greeting.hello.to_bytes();
     match &made {
-        Some((_, files)) => talk.write(Kind::Welcome, &welcome, &[files.down.as_fd(), files.up.as_fd()])?,
+        Some((_, files)) => talk.write(Kind::Welcome, &welcome, &[files.down.as_fd(), files.waits.as_fd()])?,
         None => talk.write(Kind::Welcome, &welcome, &[])?,
     }
-    Ok(Offer { region: made.map(|(region, _)| region), why_socket, hello, greeting })
+    Ok(Offer { half: made.map(|(half, _)| half), why_socket, hello, greeting })
 }
 
 impl Offer {
-    /// The client has said whether it can use the memory.
-    pub(super) fn confirm(self, talk: Talk, uses_memory: bool, options: &Options) -> Result<Greeted, Broken> {
-        if uses_memory && self.region.is_none() {
-            return Err(Fault::Turn.into());
-        }
-        let why_socket = match &self.region {
-            Some(_) if !uses_memory => Some("the client cannot map the shared memory".into()),
-            _ => self.why_socket,
+    /// The client has said whether it can use the memory, and handed over its part.
+    pub(super) fn confirm(self, mut talk: Talk, uses_memory: bool, options: &Options) -> Result<Greeted, Broken> {
+        let files = std::mem::take(&mut talk.files);
+        let (region, why_socket) = match (self.half, uses_memory, &files[..]) {
+            (None, false, []) => (None, self.why_socket),
+            (Some(_), false, []) => (None, Some("the client cannot use the shared memory".into())),
+            // The kernel leaves out what there are no descriptors for.
+            (Some(_), true, []) => (None, Some("there are no descriptors left for the shared memory".into())),
+            (Some(half), true, [up]) => match half.complete(up.as_fd()) {
+                Ok(region) => (Some(region), None),
+                Err(Unusable::Wrong) => return Err(Fault::Offer.into()),
+                Err(Unusable::System(errno)) => (None, Some(format!("the shared memory cannot be mapped: {errno}"))),
+            },
+            _ => return Err(Fault::Turn.into()),
         };
-        let region = self.region.filter(|_| uses_memory);
+        if uses_memory {
+            talk.write(Kind::Ready, &[u8::from(region.is_some())], &[])?;
+        }
         let connection = Arc::new(talk.connect(region, &self.hello, options));
         Ok(Greeted { connection, hello: self.hello, greeting: self.greeting, why_socket })
     }

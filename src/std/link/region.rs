@@ -1,9 +1,8 @@
-//! The memory of a link: two files without a name, sealed so that they keep their size, one for each end to write.
+//! The memory of a link: three files without a name, sealed so that they keep their size.
 //!
-//! `down` is the server's: its page of words and the ring to the client. `up` is the client's: a page that both write, to sleep
-//! and to wake by, the client's page of words, and the ring to the server. Each end maps what the other one writes for reading
-//! alone, and `down` is sealed so that a client can't do otherwise. The server, which makes both files, could: what a client has to
-//! send again is in its server's reach, if that is hostile.
+//! Each end makes one for itself to write, with its page of words and the ring to the other end, and seals it so that the other
+//! one can map it for reading alone: what an end has to send again is in nobody else's reach. The third is a page that both write, to
+//! sleep and to wake by; the server makes it.
 
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,14 +12,14 @@ use std::sync::Arc;
 use rustix::fs::{self, SealFlags};
 use rustix::io::Errno;
 
-use super::wire::Fault;
 use crate::core::atomic::{AtomicU32, AtomicU64, CachePadded, Word};
 use crate::core::records;
 use crate::core::ring::EventCount;
 use crate::std::shm::{self, Mapping};
 
 /// Whether this process can load words of memory that it cannot write: what wider atomic loads than a register's compile to,
-/// nobody promises.
+/// nobody promises. Two ends share memory if it is the same for both: where it is not so, each can write what the other one sends,
+/// and an end that can do without does not agree to that because its peer says so.
 pub(super) const LOADS_READ_ONLY: bool = cfg!(target_pointer_width = "64");
 
 /// Which end of a link this is.
@@ -76,88 +75,110 @@ pub(super) struct Region {
     side: Side,
     /// The size of a ring in bytes.
     ring: usize,
-    page: usize,
-    down: Mapping,
-    up: Mapping,
+    /// What this end writes.
+    own: Mapping,
+    /// What the other end writes.
+    peers: Mapping,
+    waits: Mapping,
 }
 
 /// What a server hands to its client.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) down: OwnedFd,
-    pub(super) up: OwnedFd,
+    pub(super) waits: OwnedFd,
 }
 
-/// Where the parts are, in files that begin so.
-#[derive(Clone, Copy)]
-struct Layout {
+/// The server's part of a memory, until it has the client's.
+#[derive(Debug)]
+pub(super) struct Half {
     ring: usize,
-    page: usize,
+    own: Mapping,
+    waits: Mapping,
 }
 
-impl Layout {
-    fn down_len(self) -> usize {
-        self.page + self.ring
-    }
-
-    fn up_len(self) -> usize {
-        2 * self.page + self.ring
-    }
+/// Why memory of a peer's is not used.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// It is not what it should be.
+    Wrong,
+    /// It cannot be mapped.
+    System(Errno),
 }
 
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
+/// The length of the file that an end makes, with a ring of so many bytes.
+fn file_len(ring: usize) -> usize {
+    rustix::param::page_size() + ring
+}
+
+/// Makes what one end writes.
+fn make_own(name: &str, ring: usize) -> Result<(Mapping, OwnedFd), Errno> {
+    let len = file_len(ring);
+    let file = shm::create_private(name, len as u64)?;
+    let written = 0..len;
+    let mapping = Mapping::new(file.as_fd(), len, &[written], true)?;
+    // Behind the mapping, which the last seal would forbid.
+    fs::fcntl_add_seals(&file, if LOADS_READ_ONLY { SEALS | SealFlags::FUTURE_WRITE } else { SEALS })?;
+    Ok((mapping, file))
+}
+
+/// Maps what the other end has made, once it is known to keep its size and to be there when it is read;
+/// `written` by both ends or not.
+fn map_theirs(file: BorrowedFd<'_>, len: usize, written: bool) -> Result<Mapping, Unusable> {
+    let wanted = if written || !LOADS_READ_ONLY { SEALS } else { SEALS | SealFlags::FUTURE_WRITE };
+    // The seals first: sealed, it keeps the size that it is found to have.
+    let is_sealed = fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(wanted));
+    let is_as_long = || fs::fstat(file).is_ok_and(|stat| stat.st_size as u64 == len as u64);
+    // A huge page that is not to be had is a signal to whoever reads there.
+    let is_of_pages = || fs::fstatfs(file).is_ok_and(|system| system.f_type == TMPFS);
+    if !is_sealed || !is_as_long() || !is_of_pages() {
+        return Err(Unusable::Wrong);
+    }
+    let written = if written || !LOADS_READ_ONLY { 0..len } else { 0..0 };
+    Mapping::new(file, len, &[written], true).map_err(Unusable::System)
+}
+
+/// The kind of file system that an ordinary memfd is in.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
+impl Half {
+    /// Makes the server's part, with rings of `ring` bytes, a multiple of the page's size.
+    pub(super) fn create(ring: usize) -> Result<(Self, Files), Errno> {
+        let page = rustix::param::page_size();
+        let (own, down) = make_own("conduit-down", ring)?;
+        let file = shm::create_private("conduit-waits", page as u64)?;
+        let written = 0..page;
+        let waits = Mapping::new(file.as_fd(), page, &[written], true)?;
+        fs::fcntl_add_seals(&file, SEALS)?;
+        Ok((Half { ring, own, waits }, Files { down, waits: file }))
+    }
+
+    /// The size of a ring in bytes.
+    pub(super) fn ring_len(&self) -> usize {
+        self.ring
+    }
+
+    /// The whole, with what the client has made.
+    pub(super) fn complete(self, up: BorrowedFd<'_>) -> Result<Region, Unusable> {
+        let Half { ring, own, waits } = self;
+        let peers = map_theirs(up, file_len(ring), false)?;
+        Ok(Region { side: Side::Server, ring, own, peers, waits })
+    }
+}
+
 impl Region {
-    /// Makes the memory on the server's side, with rings of `ring` bytes, a multiple of the page's size. A client that
-    /// `maps_writable` can write to all of it.
-    pub(super) fn create(ring: usize, maps_writable: bool) -> Result<(Self, Files), Errno> {
+    /// Maps on the client's side what the server says has rings of `ring` bytes, and makes the client's part, for the server to map.
+    pub(super) fn open(ring: usize, files: &Files) -> Result<(Self, OwnedFd), Unusable> {
         let page = rustix::param::page_size();
-        let layout = Layout { ring, page };
-        let create = |name, len| shm::create_private(name, len as u64);
-        let files =
-            Files { down: create("conduit-down", layout.down_len())?, up: create("conduit-up", layout.up_len())? };
-        let region = Region::map(Side::Server, layout, files.down.as_fd(), files.up.as_fd())?;
-        let seals = if maps_writable { SEALS } else { SEALS | SealFlags::FUTURE_WRITE };
-        // Behind the mapping, which the last seal would forbid.
-        fs::fcntl_add_seals(&files.down, seals)?;
-        fs::fcntl_add_seals(&files.up, SEALS)?;
-        Ok((region, files))
-    }
-
-    /// Maps on the client's side what the server says has rings of `ring` bytes.
-    pub(super) fn open(ring: usize, files: &Files) -> Result<Result<Self, Errno>, Fault> {
-        let page = rustix::param::page_size();
-        let layout = Layout { ring, page };
-        let is_right = |file: BorrowedFd<'_>, len: usize| {
-            let wanted = SealFlags::SHRINK | SealFlags::GROW;
-            // The seals first: sealed, it keeps the size that it is found to have.
-            let sealed = fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(wanted));
-            sealed && fs::fstat(file).is_ok_and(|stat| stat.st_size as u64 == len as u64)
-        };
-        let aligned = ring % page == 0 && ring > 0;
-        if !aligned || !is_right(files.down.as_fd(), layout.down_len()) || !is_right(files.up.as_fd(), layout.up_len())
-        {
-            return Err(Fault::Offer);
+        if ring % page != 0 || ring == 0 {
+            return Err(Unusable::Wrong);
         }
-        Ok(Region::map(Side::Client, layout, files.down.as_fd(), files.up.as_fd()))
-    }
-
-    fn map(side: Side, layout: Layout, down: BorrowedFd<'_>, up: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let Layout { ring, page } = layout;
-        let (down_len, up_len) = (layout.down_len(), layout.up_len());
-        // Both whole for whoever could not load from memory that it cannot write.
-        let (down_written, up_written) = match side {
-            _ if !LOADS_READ_ONLY => (0..down_len, 0..up_len),
-            Side::Server => (0..down_len, 0..page),
-            Side::Client => (0..0, 0..up_len),
-        };
-        Ok(Region {
-            side,
-            ring,
-            page,
-            down: Mapping::new(down, down_len, &[down_written], true)?,
-            up: Mapping::new(up, up_len, &[up_written], true)?,
-        })
+        let peers = map_theirs(files.down.as_fd(), file_len(ring), false)?;
+        let waits = map_theirs(files.waits.as_fd(), page, true)?;
+        let (own, up) = make_own("conduit-up", ring).map_err(Unusable::System)?;
+        Ok((Region { side: Side::Client, ring, own, peers, waits }, up))
     }
 
     fn at<T>(mapping: &Mapping, offset: usize) -> &T {
@@ -168,26 +189,19 @@ impl Region {
         unsafe { mapping.start().add(offset).cast::<T>().as_ref() }
     }
 
-    fn words_of(&self, side: Side) -> &Words {
-        match side {
-            Side::Server => Self::at(&self.down, 0),
-            Side::Client => Self::at(&self.up, self.page),
-        }
-    }
-
     /// What this end writes.
     pub(super) fn own(&self) -> &Words {
-        self.words_of(self.side)
+        Self::at(&self.own, 0)
     }
 
     /// What the other end writes.
     pub(super) fn peers(&self) -> &Words {
-        self.words_of(self.side.other())
+        Self::at(&self.peers, 0)
     }
 
     /// By what `side` waits: first for messages, second for room.
     pub(super) fn bells(&self, side: Side) -> [&Bell; 2] {
-        let page: &WaitPage = Self::at(&self.up, 0);
+        let page: &WaitPage = Self::at(&self.waits, 0);
         let [messages, room] = match side {
             Side::Server => &page.server,
             Side::Client => &page.client,
@@ -204,15 +218,20 @@ impl Region {
         self.side
     }
 
-    /// The ring that `side` sends through.
-    fn ring_of(&self, side: Side) -> &[AtomicU64] {
-        let (mapping, offset) = match side {
-            Side::Server => (&self.down, self.page),
-            Side::Client => (&self.up, 2 * self.page),
-        };
-        let first: NonNull<AtomicU64> = NonNull::from(Self::at::<AtomicU64>(mapping, offset));
-        // SAFETY: the mapping is as long as the layout says, of which the ring is the last part; a whole number of words.
+    /// The ring that whoever has made `mapping` sends through.
+    fn ring_in<'a>(&self, mapping: &'a Mapping) -> &'a [AtomicU64] {
+        let first = NonNull::from(Self::at::<AtomicU64>(mapping, rustix::param::page_size()));
+        // SAFETY: behind its page the mapping has the ring; a whole number of words.
         unsafe { std::slice::from_raw_parts(first.as_ptr(), self.ring / size_of::<AtomicU64>()) }
+    }
+
+    /// All that this end may write: the page to wait by, and its own words and ring.
+    #[cfg(any(fuzzing, test))]
+    pub(super) fn written(&self) -> [&[AtomicU64]; 2] {
+        [&self.waits, &self.own].map(|mapping| {
+            // SAFETY: page-aligned, as long as the mapping, which is kept; for tests that do with it what nobody may.
+            unsafe { std::slice::from_raw_parts(mapping.start().as_ptr().cast(), mapping.len() / 8) }
+        })
     }
 
     /// The two ends of the rings that this end of the link has.
@@ -221,15 +240,16 @@ impl Region {
     ///
     /// Called once for each region.
     pub(super) unsafe fn ends(self: &Arc<Self>) -> (records::Producer<Ring>, records::Consumer<Ring>) {
-        let ring = |from: Side| Ring {
-            words: NonNull::from(self.ring_of(from)),
-            // Given back by whoever reads.
-            head: NonNull::from(&self.words_of(from.other()).head),
+        // Given back by whoever reads.
+        let ring = |from: &Mapping, reader: &Words| Ring {
+            words: NonNull::from(self.ring_in(from)),
+            head: NonNull::from(&reader.head),
             _region: self.clone(),
         };
+        let (to, from) = (ring(&self.own, self.peers()), ring(&self.peers, self.own()));
         // SAFETY: the only ones on this side, says the caller. What the other side does with its own is what `records` bears of
         // an end that is not trusted.
-        unsafe { (records::Producer::new(ring(self.side)), records::Consumer::new(ring(self.side.other()))) }
+        unsafe { (records::Producer::new(to), records::Consumer::new(from)) }
     }
 }
 
