@@ -1,6 +1,7 @@
 //! What a link's peer can do that keeps to no rules: nothing but lose the link, with a reason.
 #![cfg(feature = "std")]
 
+mod links;
 mod support;
 
 use std::fs;
@@ -8,12 +9,11 @@ use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use conduit::link::{Ending, Error, Event, Fault, Link, Options, Reconnect, Transport};
+use links::{Accepting, Place, address};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use support::{Noise, PATIENCE, Process, rounds, say};
@@ -22,11 +22,6 @@ use support::{Noise, PATIENCE, Process, rounds, say};
 #[ignore = "a role that the tests of this program start"]
 fn helper_process() {
     support::run_role(&[("scribbler", scribbler), ("writer", writer)]);
-}
-
-fn address() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("@conduit-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Where a link's memory is in this process, by the name of its file: address, length, and rights.
@@ -160,29 +155,6 @@ fn read_frame(stream: &mut UnixStream) -> (u8, Vec<u8>) {
     (header[4], body)
 }
 
-/// A place for a socket, taken away in the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("conduit-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Place(path)
-    }
-
-    fn socket(&self) -> String {
-        self.0.join("socket").to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap();
-    }
-}
-
 /// What is told of a client that says `words` instead of shaking hands.
 fn refused_for(words: &[u8]) -> String {
     let place = Place::new();
@@ -215,17 +187,22 @@ fn a_greeting_that_cannot_be_is_refused_before_it_is_used() {
     assert!(refused_for(&frame(READY, 0, &[1])).contains("out of turn"));
 }
 
-/// A client that shakes hands and then says `words`; how its server's link ends.
-fn ends_by(options: Options, words: &[u8]) -> Ending {
+/// A server's link to a client that has shaken hands and wants no ring, and the client's socket.
+fn link_and_client(options: Options) -> (Link, UnixStream) {
     let place = Place::new();
     let mut listener = options.listen(&place.socket()).unwrap();
     let mut client = UnixStream::connect(place.socket()).unwrap();
     client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
-    let accepting = thread::spawn(move || (listener.accept_timeout(PATIENCE).unwrap(), listener));
+    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
     assert_eq!(read_frame(&mut client).0, WELCOME);
     client.write_all(&frame(READY, 0, &[0])).unwrap();
+    (accepting.join().unwrap(), client)
+}
+
+/// How a server's link ends to a client that says `words`.
+fn ends_by(options: Options, words: &[u8]) -> Ending {
+    let (mut link, mut client) = link_and_client(options);
     client.write_all(words).unwrap();
-    let (mut link, _listener) = accepting.join().unwrap();
     loop {
         match link.recv_timeout(PATIENCE) {
             Ok(_) => {}
@@ -260,14 +237,7 @@ fn a_client_that_says_what_it_must_not_is_disconnected_with_the_reason() {
 
 #[test]
 fn a_client_that_acknowledges_what_it_was_never_sent_is_disconnected() {
-    let place = Place::new();
-    let mut listener = Link::options().listen(&place.socket()).unwrap();
-    let mut client = UnixStream::connect(place.socket()).unwrap();
-    client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
-    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
-    read_frame(&mut client);
-    client.write_all(&frame(READY, 0, &[0])).unwrap();
-    let mut link = accepting.join().unwrap();
+    let (mut link, mut client) = link_and_client(Link::options());
     client.write_all(&frame(ACK, 0, &5u64.to_le_bytes())).unwrap();
     let error = loop {
         match link.sender().flush(PATIENCE).and_then(|()| link.send(b"x")) {
@@ -280,15 +250,8 @@ fn a_client_that_acknowledges_what_it_was_never_sent_is_disconnected() {
 
 #[test]
 fn what_a_client_sends_without_being_received_is_held_up_and_not_collected() {
-    let place = Place::new();
-    let mut listener =
-        Link::options().transport(Transport::Socket).max_message(10_000).listen(&place.socket()).unwrap();
-    let mut client = UnixStream::connect(place.socket()).unwrap();
-    client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
-    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
-    read_frame(&mut client);
-    client.write_all(&frame(READY, 0, &[0])).unwrap();
-    let mut link = accepting.join().unwrap();
+    let options = Link::options().transport(Transport::Socket).max_message(10_000);
+    let (mut link, mut client) = link_and_client(options);
     client.set_nonblocking(true).unwrap();
     // No honest client sends that much at a time. It gets rid of what this process takes, and of what the socket has room for.
     let message = frame(MESSAGE, 0, &[9; 8000]);
@@ -325,6 +288,7 @@ fn offer(files: [OwnedFd; 2], ring: u32) -> Error {
     });
     let error = Link::connect(&place.socket()).unwrap_err();
     serving.join().unwrap();
+    fs::remove_file(place.socket()).unwrap();
     error
 }
 
@@ -358,15 +322,7 @@ fn a_client_takes_no_memory_that_could_be_taken_away_from_under_it() {
 fn a_client_that_comes_back_again_and_again_fills_no_more_than_a_bound() {
     let address = address();
     let small = || Link::options().size(4096).max_message(4096);
-    let mut listener = small().listen(&address).unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        while let Ok(link) = listener.accept() {
-            if tell.send(link).is_err() {
-                return;
-            }
-        }
-    });
+    let accepting = Accepting::start(small(), &address);
     let connect = || small().session([1; 16]).reconnect(Reconnect::NEVER).connect(&address);
     let mut first = None;
     let mut clients = Vec::new();
@@ -377,7 +333,7 @@ fn a_client_that_comes_back_again_and_again_fills_no_more_than_a_bound() {
             while client.sender().try_send(&[7; 500]).is_ok() {}
             clients.push(client);
         }
-        let link = if first.is_none() { told.recv_timeout(PATIENCE).ok() } else { told.try_recv().ok() };
+        let link = if first.is_none() { Some(accepting.link()) } else { accepting.links.try_recv().ok() };
         if link.is_some() && first.is_some() {
             break;
         }
