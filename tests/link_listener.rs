@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use conduit::link::{Allow, Ending, Error, Event, Link};
-use links::{Place, address, at_once};
+use links::{Place, address, at_once, cut};
 use support::{PATIENCE, Process, rounds, say};
 
 #[test]
@@ -66,8 +66,9 @@ fn a_stale_socket_is_taken_over_and_a_live_one_or_another_file_is_left_alone() {
 fn of_many_that_find_a_stale_socket_one_gets_it() {
     let place = Place::new();
     let address = place.socket();
-    for _ in 0..rounds(100) {
-        left_by_the_dead(&address);
+    for _ in 0..rounds(2000) {
+        // Its file stays.
+        drop(UnixListener::bind(&address).unwrap());
         let start = std::sync::Barrier::new(4);
         let listening: Vec<_> = thread::scope(|threads| {
             let all: Vec<_> = (0..4)
@@ -101,22 +102,21 @@ fn a_socket_that_was_swapped_is_another_peer_and_says_so() {
     let options = small().on_event(move |event| tell.send(event.clone()).unwrap());
     let target = address.clone();
     let connecting = thread::spawn(move || options.connect(&target).unwrap());
-    let server = first.accept_timeout(PATIENCE).unwrap();
+    let _server = first.accept_timeout(PATIENCE).unwrap();
     let mut client = connecting.join().unwrap();
-    client.send(b"to the first").unwrap();
+    client.send(b"to whoever is there").unwrap();
     fs::rename(&address, place.0.join("aside")).unwrap();
     let mut second = small().listen(&address).unwrap();
     drop(first);
     assert!(Path::new(&address).exists(), "the second one's");
-    // Closed by its server, a link is closed; lost, it would come back. What makes it be lost here is another connection of its session.
-    drop(server);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Event::Disconnected(Ending::ByPeer));
-    let target = address.clone();
-    let options = small();
-    let connecting = thread::spawn(move || options.connect(&target).unwrap());
+    assert_eq!(cut(&address), 1);
     let mut server = second.accept_timeout(PATIENCE).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Event::Disconnected(Ending::Lost));
+    let event = told.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(event, Event::Reconnected { same_peer: false, .. }), "{event:?}");
+    assert_eq!(server.recv_timeout(PATIENCE).unwrap(), b"to whoever is there");
     server.send(b"from the second").unwrap();
-    assert_eq!(connecting.join().unwrap().recv_timeout(PATIENCE).unwrap(), b"from the second");
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), b"from the second");
 }
 
 /// As another user: connects where it is told, and listens there.

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conduit::ack::Policy;
 use conduit::link::{Ending, Error, Event, Link, MIN_SIZE, Options, Receiver, Reconnect, Sender, Transport};
@@ -122,8 +122,10 @@ fn a_listener_keeps_a_link_for_as_long_as_its_peer_may_take_to_come_back() {
     let accepting = Accepting::start(server, &address);
     let client = Link::options().reconnect(Reconnect::NEVER).connect(&address).unwrap();
     let mut server = accepting.link();
+    let start = Instant::now();
     assert_eq!(cut(&address), 1);
     let error = server.recv_timeout(SOON).unwrap_err();
+    assert!(start.elapsed() >= Duration::from_millis(50), "the peer was not waited for");
     assert!(matches!(error, Error::Closed(Ending::GaveUp { .. })), "{error}");
     drop(client);
 }
@@ -158,7 +160,11 @@ fn another_process_takes_a_link_up_by_its_session_and_gets_what_was_not_acknowle
         assert_eq!(second.recv_timeout(SOON).unwrap(), message(number, 30));
     }
     assert_eq!(server.recv_timeout(SOON).unwrap(), b"from the first");
+    // Acknowledged to nobody: the second has sent something else with the same sequence.
+    server.ack().unwrap();
+    assert!(matches!(second.sender().flush(Duration::from_millis(20)), Err(Error::TimedOut)));
     assert_eq!(server.recv_timeout(SOON).unwrap(), b"from the second");
+    second.sender().flush(SOON).unwrap();
     second.ack().unwrap();
     server.sender().flush(SOON).unwrap();
 }

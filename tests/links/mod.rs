@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use conduit::link::{Error, Link, Options, Reconnect};
-use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
+use rustix::net::{Shutdown, SocketAddrAny, SocketAddrUnix, getpeername, getsockname, shutdown};
 
 /// Longest time that anything may take that is promised to happen.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -107,17 +107,28 @@ impl Drop for Accepting {
 
 /// Cuts the connections of this process to `address`, at the client's ends; returns how many there were.
 pub fn cut(address: &str) -> usize {
-    let name = SocketAddrUnix::new_abstract_name(&address.as_bytes()[1..]).unwrap();
+    cut_if(address, |socket| getpeername(socket).ok().flatten())
+}
+
+/// As [`cut`], at the ends that a listener of this process has accepted.
+pub fn cut_accepted(address: &str) -> usize {
+    // What has no peer is the listener's own.
+    cut_if(address, |socket| getpeername(socket).and_then(|_| getsockname(socket)).ok())
+}
+
+fn cut_if(address: &str, place: impl Fn(&OwnedFd) -> Option<SocketAddrAny>) -> usize {
+    let name = match address.strip_prefix('@') {
+        Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
+        None => SocketAddrUnix::new(address),
+    };
+    let name = name.unwrap();
     let mut cut = 0;
     for entry in fs::read_dir("/proc/self/fd").unwrap() {
         let Ok(number) = entry.unwrap().file_name().to_str().unwrap().parse::<i32>() else { continue };
         // SAFETY: of a number that is closed meanwhile, `dup` makes nothing.
         let Ok(file) = rustix::io::dup(unsafe { BorrowedFd::borrow_raw(number) }) else { continue };
-        let file: OwnedFd = file;
-        if let Ok(Some(peer)) = getpeername(&file) {
-            let is_it = SocketAddrUnix::try_from(peer).is_ok_and(|peer| peer == name);
-            cut += usize::from(is_it && shutdown(&file, Shutdown::Both).is_ok());
-        }
+        let is_it = place(&file).is_some_and(|place| SocketAddrUnix::try_from(place).is_ok_and(|place| place == name));
+        cut += usize::from(is_it && shutdown(&file, Shutdown::Both).is_ok());
     }
     cut
 }
