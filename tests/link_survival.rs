@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use conduit::ack::Policy;
 use conduit::link::{Ending, Error, Event, Link, Options, Receiver, Sender, Transport};
-use links::{Place, address, at_once, cut, cut_accepted};
+use links::{Accepting, Place, address, at_once, cut, cut_accepted};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{PATIENCE, Process, eventually, in_time, rounds, say};
 
@@ -22,6 +22,7 @@ fn helper_process() {
     support::run_role(&[
         ("client", client),
         ("server", server),
+        ("hoarder", hoarder),
         ("without_descriptors", without_descriptors),
         ("without_memory", without_memory),
         ("child", child),
@@ -203,6 +204,40 @@ fn a_server_that_is_killed_is_succeeded_by_another_and_nothing_is_missing() {
     // The socket's file is still there each time.
     succeed_one_another(process, &told, start, || cut(&address));
     fs::remove_file(&address).unwrap();
+}
+
+/// Receives 10 messages and acknowledges 4.
+fn hoarder(args: &[&str]) {
+    let mut link = small().connect(args[0]).unwrap();
+    for number in 1..=10 {
+        assert_eq!(origin(link.recv().unwrap()), (0, number));
+        if number == 4 {
+            link.ack().unwrap();
+        }
+    }
+    say("received");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn what_a_client_has_not_acknowledged_goes_to_its_successor_even_if_it_came_back_before() {
+    let address = address();
+    let accepting = Accepting::start(small(), &address);
+    let mut process = Process::start("hoarder", &[&address]);
+    let mut server = accepting.link();
+    for number in 1..=12 {
+        server.send(&message(0, number)).unwrap();
+    }
+    process.expect("received");
+    assert_eq!(cut_accepted(&address), 1);
+    eventually("it is back", || server.metrics().connections == 2);
+    process.kill();
+    let mut successor = small().connect(&address).unwrap();
+    for number in 5..=12 {
+        assert_eq!(origin(successor.recv_timeout(PATIENCE).unwrap()), (0, number));
+    }
 }
 
 #[test]
