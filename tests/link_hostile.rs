@@ -279,16 +279,17 @@ fn what_a_client_sends_without_being_received_is_held_up_and_not_collected() {
     for _ in 0..sent / message.len() {
         assert_eq!(link.recv_timeout(PATIENCE).unwrap(), [9; 8000], "and goes on when it is received");
     }
-    // Whoever sleeps until there is more is woken, too.
+    // Whoever sleeps until there is more is woken, too. With a timeout it would find it in the end, woken or not.
     let (tell, told) = mpsc::channel();
-    let receiving = thread::spawn(move || {
+    let (answer, answered) = mpsc::channel();
+    thread::spawn(move || {
         tell.send(thread_id()).unwrap();
-        assert_eq!(link.recv_timeout(PATIENCE).unwrap(), [9; 8000]);
+        answer.send(link.recv().map(<[u8]>::to_vec)).unwrap();
     });
     let thread = told.recv().unwrap();
     eventually("it sleeps", || is_asleep(thread));
     client.write_all(&message[sent % message.len()..]).unwrap();
-    receiving.join().unwrap();
+    assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), [9; 8000]);
 }
 
 /// A server that offers these files as a link's memory; how its client takes it.

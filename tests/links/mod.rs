@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conduit::link::{Error, Link, Options, Reconnect};
 use rustix::net::{Shutdown, SocketAddrAny, SocketAddrUnix, getpeername, getsockname, shutdown};
@@ -145,10 +145,13 @@ pub fn while_cutting(address: &str, body: impl FnOnce()) {
             }
             cuts
         });
+        let start = Instant::now();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         done.store(true, Ordering::Relaxed);
         let cuts = cutting.join().unwrap();
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         assert!(cuts > 0, "nothing was cut");
+        // Whoever waits for that long at most finds what it waits for in the end, woken or not.
+        assert!(start.elapsed() < SOON, "somebody was not woken");
     })
 }
