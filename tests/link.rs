@@ -1,34 +1,15 @@
 //! What a link promises to two programs that keep to its rules.
 #![cfg(feature = "std")]
 
-use std::sync::atomic::{AtomicU32, Ordering};
+mod links;
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use conduit::ack::Policy;
-use conduit::link::{Ending, Error, Event, Link, MAX_SIZE, MIN_SIZE, Options, Transport};
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// An address that nobody else has.
-fn address() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("@conduit-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Two ends, the server's first.
-fn ends(server: Options, client: Options) -> (Link, Link) {
-    let address = address();
-    let mut listener = server.listen(&address).unwrap();
-    let connecting = thread::spawn(move || client.connect(&address).unwrap());
-    let server = listener.accept_timeout(SOON).unwrap();
-    (server, connecting.join().unwrap())
-}
-
-fn message(number: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (number * 31 + at) as u8).collect()
-}
+use conduit::link::{Ending, Error, Event, Link, MAX_SIZE, MIN_SIZE, Transport};
+use links::{SOON, address, ends, message};
 
 #[test]
 fn messages_arrive_in_order_both_ways() {

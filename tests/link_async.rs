@@ -1,46 +1,22 @@
 //! What a link promises to async code and to event loops.
 #![cfg(feature = "std")]
 
+mod links;
+mod support;
+
 use std::future::Future;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use conduit::ack::Policy;
-use conduit::link::{Ending, Error, Link, MIN_SIZE, Options, Reconnect, Transport};
+use conduit::link::{Ending, Error, Link, MIN_SIZE, Transport};
+use links::{Accepting, SOON, address, at_once, ends, message, while_cutting};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// An address that nobody else has.
-fn address() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("@conduit-async-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Two ends, the server's first.
-fn ends(server: Options, client: Options) -> (Link, Link) {
-    let address = address();
-    let mut listener = server.listen(&address).unwrap();
-    let connecting = thread::spawn(move || client.connect(&address).unwrap());
-    let server = listener.accept_timeout(SOON).unwrap();
-    (server, connecting.join().unwrap())
-}
-
-/// In per cent: 10 in `./ci/test`.
-fn rounds(full: usize) -> usize {
-    let percent = std::env::var("CONDUIT_ROUNDS").ok().and_then(|value| value.parse().ok()).unwrap_or(10);
-    (full * percent / 100).max(1)
-}
-
-fn message(number: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (number * 31 + at) as u8).collect()
-}
+use support::rounds;
 
 /// Runs on a runtime of its own; whoever sleeps for too long has missed being woken.
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -51,7 +27,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 #[test]
 fn tasks_talk_to_tasks_and_to_threads_over_both_ways() {
     for transport in [Transport::SharedMemory, Transport::Socket] {
-        let count = rounds(20_000);
+        let count = rounds(20_000) as usize;
         let (server, client) = ends(Link::options().transport(transport), Link::options());
         let (mut to_client, mut from_client) = server.into_async();
         let echo = thread::spawn(move || {
@@ -113,7 +89,7 @@ fn a_task_that_sleeps_after_a_long_time_without_sleepers_is_woken() {
 #[test]
 fn all_tasks_that_wait_for_room_get_some() {
     for transport in [Transport::SharedMemory, Transport::Socket] {
-        let count = rounds(5000);
+        let count = rounds(5000) as usize;
         let (mut server, client) = ends(Link::options().size(MIN_SIZE).transport(transport), Link::options());
         let (sender, _receiver) = client.into_async();
         let sending = thread::spawn(move || {
@@ -191,57 +167,15 @@ fn tasks_that_wait_learn_of_the_end() {
     });
 }
 
-/// Cuts the connections of this process to `address`, at the client's ends.
-fn cut(address: &str) -> usize {
-    let name = SocketAddrUnix::new_abstract_name(&address.as_bytes()[1..]).unwrap();
-    let mut cut = 0;
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        let Ok(number) = entry.unwrap().file_name().to_str().unwrap().parse::<i32>() else { continue };
-        // SAFETY: of a number that is closed meanwhile, `dup` makes nothing.
-        let Ok(file) = rustix::io::dup(unsafe { BorrowedFd::borrow_raw(number) }) else { continue };
-        let file: OwnedFd = file;
-        if let Ok(Some(peer)) = getpeername(&file) {
-            let is_it = SocketAddrUnix::try_from(peer).is_ok_and(|peer| peer == name);
-            cut += usize::from(is_it && shutdown(&file, Shutdown::Both).is_ok());
-        }
-    }
-    cut
-}
-
 #[test]
 fn tasks_are_woken_over_all_connections_that_come_and_go() {
     for transport in [Transport::SharedMemory, Transport::Socket] {
-        let count = rounds(20_000);
-        let at_once = Reconnect { attempts: 10_000, delay: Duration::from_millis(1), ..Reconnect::default() };
-        let options = || Link::options().size(MIN_SIZE).transport(transport).reconnect(at_once);
+        let count = rounds(20_000) as usize;
+        let options = || Link::options().size(MIN_SIZE).transport(transport).reconnect(at_once());
         let address = address();
-        let mut listener = options().acks(Policy::Immediate).listen(&address).unwrap();
-        let done = Arc::new(AtomicBool::new(false));
-        let (tell, told) = mpsc::channel();
-        let accepting = {
-            let done = done.clone();
-            thread::spawn(move || {
-                while !done.load(Ordering::Relaxed) {
-                    match listener.accept_timeout(Duration::from_millis(20)) {
-                        Ok(link) => tell.send(link).unwrap(),
-                        Err(error) => assert!(matches!(error, Error::TimedOut), "{error}"),
-                    }
-                }
-            })
-        };
+        let accepting = Accepting::start(options().acks(Policy::Immediate), &address);
         let (mut to_server, mut from_server) = options().connect(&address).unwrap().into_async();
-        let (mut to_client, mut from_client) = told.recv_timeout(SOON).unwrap().into_async();
-        let cutting = {
-            let done = done.clone();
-            thread::spawn(move || {
-                let mut cuts = 0;
-                while !done.load(Ordering::Relaxed) {
-                    cuts += cut(&address);
-                    thread::sleep(Duration::from_millis(2));
-                }
-                cuts
-            })
-        };
+        let (mut to_client, mut from_client) = accepting.link().into_async();
         let echo = thread::spawn(move || {
             run(async move {
                 for _ in 0..count {
@@ -251,7 +185,7 @@ fn tasks_are_woken_over_all_connections_that_come_and_go() {
                 (to_client, from_client)
             })
         });
-        run(async move {
+        let talk = async move {
             let send = async {
                 for number in 0..count {
                     to_server.send(&message(number, number % 700)).await.unwrap();
@@ -263,11 +197,9 @@ fn tasks_are_woken_over_all_connections_that_come_and_go() {
                 }
             };
             tokio::join!(send, receive);
-        });
-        done.store(true, Ordering::Relaxed);
+        };
+        while_cutting(&address, || run(talk));
         drop(echo.join().unwrap());
-        assert!(cutting.join().unwrap() > 0, "nothing was cut");
-        accepting.join().unwrap();
     }
 }
 
@@ -283,7 +215,7 @@ fn a_descriptor_is_readable_while_there_is_something() {
             poll(&mut descriptors, Some(&timeout.try_into().unwrap())).unwrap() == 1
         };
         assert!(is_readable(&from_client, Duration::ZERO), "at first");
-        for number in 0..rounds(5000) {
+        for number in 0..rounds(5000) as usize {
             assert!(matches!(from_client.try_recv(), Err(Error::WouldBlock)));
             for _ in 0..number % 3 + 1 {
                 sender.send(&message(number, 20)).unwrap();

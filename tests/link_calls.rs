@@ -1,37 +1,20 @@
 //! What calls over a link promise to two programs that keep to the rules.
 #![cfg(feature = "std")]
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+mod links;
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::link::calls::{self, CallError, Caller, Failure, Methods, Request, Service, Stopped};
-use conduit::link::{Ending, Link, MIN_SIZE, Options, Transport};
+use conduit::link::{Ending, Link, MIN_SIZE, Transport};
+use links::{SOON, ends};
+use support::rounds;
 
-const SOON: Duration = Duration::from_secs(30);
 const WAYS: [Transport; 2] = [Transport::SharedMemory, Transport::Socket];
-
-/// An address that nobody else has.
-fn address() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("@conduit-calls-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Two ends, the server's first.
-fn ends(server: Options, client: Options) -> (Link, Link) {
-    let address = address();
-    let mut listener = server.listen(&address).unwrap();
-    let connecting = thread::spawn(move || client.connect(&address).unwrap());
-    let server = listener.accept_timeout(SOON).unwrap();
-    (server, connecting.join().unwrap())
-}
-
-/// In per cent: 10 in `./ci/test`.
-fn rounds(full: usize) -> usize {
-    let percent = std::env::var("CONDUIT_ROUNDS").ok().and_then(|value| value.parse().ok()).unwrap_or(10);
-    (full * percent / 100).max(1)
-}
 
 fn echo() -> Methods {
     Methods::new().on("echo", |request| Ok(request.payload().to_vec()))
@@ -48,7 +31,7 @@ fn many_threads_call_at_once_and_each_has_its_own_answer() {
         let (here, there) = ends(Link::options().transport(transport), Link::options());
         let service = calls::Options::default().workers(workers).serve(here, echo()).unwrap();
         let caller = there.into_caller();
-        let count = rounds(10_000) as u32;
+        let count = rounds(10_000);
         thread::scope(|scope| {
             for thread in 0..8u32 {
                 let caller = caller.clone();
@@ -239,7 +222,7 @@ fn a_stream_that_nobody_reads_waits_and_keeps_no_other_call_back() {
         let methods = counting(sent.clone(), tell);
         let _service = calls::Options::default().workers(workers).serve(here, methods).unwrap();
         let caller = calls::Options::default().window(1000).caller(there);
-        let count = rounds(20_000) as u32;
+        let count = rounds(20_000);
         let mut slow = caller.stream("count", &count.to_le_bytes(), SOON).unwrap();
         let mut quick = caller.stream("count", &count.to_le_bytes(), SOON).unwrap();
         for number in 0..10u8 {
@@ -316,7 +299,7 @@ fn two_ends_that_both_send_more_than_there_is_room_for_do_not_wait_for_each_othe
             for (end, service) in services.iter().enumerate() {
                 for thread in 0..3 {
                     scope.spawn(move || {
-                        for number in 0..rounds(1000) {
+                        for number in 0..rounds(1000) as usize {
                             let len = [100, 1500, 60_000][(number + thread) % 3];
                             let request = vec![(end * 100 + thread * 10 + number) as u8; len];
                             assert!(service.caller().call("echo", &request, SOON).unwrap() == request);
@@ -342,7 +325,7 @@ fn tasks_call_beside_threads_with_times_of_their_own() {
         });
         let _service = calls::Options::default().workers(2).serve(here, methods).unwrap();
         let caller = there.into_caller();
-        let count = rounds(3000);
+        let count = rounds(3000) as usize;
         let beside = {
             let caller = caller.clone();
             thread::spawn(move || {

@@ -1,87 +1,22 @@
 //! What calls over a link promise where the other end goes, comes back, is another one, or lies.
 #![cfg(feature = "std")]
 
+mod links;
+mod support;
+
 use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use conduit::link::calls::{self, CallError, Methods};
-use conduit::link::{Ending, Error, Link, MIN_SIZE, Options, Reconnect, Transport};
-use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// An address that nobody else has.
-fn address() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("@conduit-peers-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// In per cent: 10 in `./ci/test`.
-fn rounds(full: usize) -> usize {
-    let percent = std::env::var("CONDUIT_ROUNDS").ok().and_then(|value| value.parse().ok()).unwrap_or(10);
-    (full * percent / 100).max(1)
-}
-
-/// Accepts until it is dropped; hands on each new link.
-struct Accepting {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-    links: mpsc::Receiver<Link>,
-}
-
-impl Accepting {
-    fn start(options: Options, address: &str) -> Self {
-        let mut listener = options.listen(address).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (tell, links) = mpsc::channel();
-        let is_stopped = stop.clone();
-        let thread = thread::spawn(move || {
-            while !is_stopped.load(Ordering::Relaxed) {
-                match listener.accept_timeout(Duration::from_millis(20)) {
-                    Ok(link) => tell.send(link).unwrap(),
-                    Err(error) => assert!(matches!(error, Error::TimedOut), "{error}"),
-                }
-            }
-        });
-        Accepting { stop, thread: Some(thread), links }
-    }
-
-    fn link(&self) -> Link {
-        self.links.recv_timeout(SOON).unwrap()
-    }
-}
-
-impl Drop for Accepting {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().unwrap().join();
-    }
-}
-
-/// Cuts the connections of this process to `address`, at the client's ends.
-fn cut(address: &str) -> usize {
-    let name = SocketAddrUnix::new_abstract_name(&address.as_bytes()[1..]).unwrap();
-    let mut cut = 0;
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        let Ok(number) = entry.unwrap().file_name().to_str().unwrap().parse::<i32>() else { continue };
-        // SAFETY: of a number that is closed meanwhile, `dup` makes nothing.
-        let Ok(file) = rustix::io::dup(unsafe { BorrowedFd::borrow_raw(number) }) else { continue };
-        let file: OwnedFd = file;
-        if let Ok(Some(peer)) = getpeername(&file) {
-            let is_it = SocketAddrUnix::try_from(peer).is_ok_and(|peer| peer == name);
-            cut += usize::from(is_it && shutdown(&file, Shutdown::Both).is_ok());
-        }
-    }
-    cut
-}
+use conduit::link::{Ending, Link, MIN_SIZE, Options, Reconnect, Transport};
+use links::{Accepting, SOON, address, at_once, cut, ends, while_cutting};
+use support::rounds;
 
 fn options() -> Options {
-    let at_once = Reconnect { attempts: 10_000, delay: Duration::from_millis(1), ..Reconnect::default() };
-    Link::options().size(MIN_SIZE).reconnect(at_once)
+    Link::options().size(MIN_SIZE).reconnect(at_once())
 }
 
 #[test]
@@ -108,39 +43,22 @@ fn over_connections_that_are_cut_each_call_is_answered_and_executed_once() {
             calls::Options::default().workers(2).serve(accepting.link(), methods()).unwrap(),
             calls::Options::default().workers(1).window(500).serve(client, methods()).unwrap(),
         ];
-        let done = AtomicBool::new(false);
-        let count = rounds(3000);
-        thread::scope(|scope| {
-            let cutting = scope.spawn(|| {
-                let mut cuts = 0;
-                while !done.load(Ordering::Relaxed) {
-                    cuts += cut(&address);
-                    thread::sleep(Duration::from_millis(3));
+        let count = rounds(3000) as usize;
+        let call = |thread: u8| {
+            let caller = services[usize::from(thread) % 2].caller();
+            for number in 0..count {
+                let request = [&[thread][..], &number.to_le_bytes()].concat();
+                let answer = caller.call("once", &request, SOON).unwrap();
+                assert_eq!(answer, [&request[..], &[7; 300]].concat());
+                if number % 10 == 0 {
+                    let parts: Vec<_> = caller.stream("parts", b"", SOON).unwrap().collect();
+                    let expected: Vec<_> = (0..50u8).map(|number| Ok(vec![number; 40])).collect();
+                    assert_eq!(parts, expected);
                 }
-                cuts
-            });
-            let calling: Vec<_> = (0..4u8)
-                .map(|thread| {
-                    let caller = services[usize::from(thread) % 2].caller();
-                    scope.spawn(move || {
-                        for number in 0..count {
-                            let request = [&[thread][..], &number.to_le_bytes()].concat();
-                            let answer = caller.call("once", &request, SOON).unwrap();
-                            assert_eq!(answer, [&request[..], &[7; 300]].concat());
-                            if number % 10 == 0 {
-                                let parts: Vec<_> = caller.stream("parts", b"", SOON).unwrap().collect();
-                                let expected: Vec<_> = (0..50u8).map(|number| Ok(vec![number; 40])).collect();
-                                assert_eq!(parts, expected);
-                            }
-                        }
-                    })
-                })
-                .collect();
-            for calling in calling {
-                calling.join().unwrap();
             }
-            done.store(true, Ordering::Relaxed);
-            assert!(cutting.join().unwrap() > 0, "nothing was cut");
+        };
+        while_cutting(&address, || {
+            thread::scope(|threads| (0..4u8).for_each(|thread| drop(threads.spawn(move || call(thread)))));
         });
         let executed = executed.lock().unwrap();
         assert_eq!(executed.len(), 4 * count);
@@ -251,11 +169,7 @@ impl Liar {
 }
 
 fn liar(server: Options) -> (Link, Liar) {
-    let address = address();
-    let mut listener = server.listen(&address).unwrap();
-    let connecting = thread::spawn(move || Link::connect(&address).unwrap());
-    let server = listener.accept_timeout(SOON).unwrap();
-    let link = connecting.join().unwrap();
+    let (server, link) = ends(server, Link::options());
     let to = *link.peer().first_chunk().unwrap();
     (server, Liar { link, to })
 }

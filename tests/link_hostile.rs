@@ -1,6 +1,7 @@
 //! What a link's peer can do that keeps to no rules: nothing but lose the link, with a reason.
 #![cfg(feature = "std")]
 
+mod links;
 mod support;
 
 use std::fs;
@@ -8,25 +9,20 @@ use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conduit::link::{Ending, Error, Event, Fault, Link, Options, Reconnect, Transport};
+use links::{Accepting, Place, address};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use support::{Noise, PATIENCE, Process, rounds, say};
+use support::{Noise, PATIENCE, Process, eventually, is_asleep, rounds, say, thread_id};
 
 #[test]
 #[ignore = "a role that the tests of this program start"]
 fn helper_process() {
     support::run_role(&[("scribbler", scribbler), ("writer", writer)]);
-}
-
-fn address() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("@conduit-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Where a link's memory is in this process, by the name of its file: address, length, and rights.
@@ -39,16 +35,19 @@ fn mapped(name: &str) -> (usize, usize, String) {
     (from, to - from, words.next().unwrap().to_owned())
 }
 
-/// Writes over all of the memory that it can write, again and again, while it uses the link.
+/// Writes over all of the memory that it can write, again and again, while it uses the link; or over its ring alone, and does
+/// nothing else.
 fn scribbler(args: &[&str]) {
-    let [address, seed] = args else { panic!("address, seed") };
+    let [address, seed, what] = args else { panic!("address, seed, what") };
     let mut link = Link::options().size(4096).connect(address).unwrap();
     let (start, len, rights) = mapped("conduit-up");
+    let ring_alone = *what == "ring";
+    let first = if ring_alone { 2 * rustix::param::page_size() } else { 0 };
     assert!(rights.starts_with("rw"));
     say("connected");
     let mut noise = Noise::new(seed.parse().unwrap());
     loop {
-        let place = noise.below(len as u64 / 8) as usize * 8;
+        let place = first + noise.below((len - first) as u64 / 8) as usize * 8;
         let value = match noise.below(3) {
             0 => noise.below(64),
             1 => noise.below(1 << 20),
@@ -56,7 +55,7 @@ fn scribbler(args: &[&str]) {
         };
         // SAFETY: in the mapping. It may well be what nobody in this process allows for: that is what the process is for.
         unsafe { (start as *mut u64).byte_add(place).write_volatile(value) };
-        if noise.below(4) == 0 {
+        if !ring_alone && noise.below(4) == 0 {
             let message = [value as u8; 100];
             let _ = link.sender().try_send(&message[..noise.below(100) as usize]);
             let _ = link.try_recv();
@@ -73,10 +72,14 @@ fn a_peer_that_writes_over_all_it_can_loses_its_link_with_a_reason_and_harms_nob
     let mut good = listener.accept_timeout(PATIENCE).unwrap();
     let mut other_end = connecting.join().unwrap();
     for seed in 0..rounds(200) {
-        let mut process = Process::start("scribbler", &[&address, &seed.to_string()]);
+        let ring_alone = seed % 2 == 1;
+        let what = if ring_alone { "ring" } else { "all" };
+        let mut process = Process::start("scribbler", &[&address, &seed.to_string(), what]);
         let mut link = listener.accept_timeout(PATIENCE).unwrap();
         process.expect("connected");
+        let start = Instant::now();
         let ending = loop {
+            assert!(start.elapsed() < PATIENCE, "it keeps its link");
             // Whatever came, it came from there.
             match link.recv_timeout(Duration::from_millis(1)) {
                 Ok(message) => assert!(message.len() < 2048),
@@ -90,11 +93,12 @@ fn a_peer_that_writes_over_all_it_can_loses_its_link_with_a_reason_and_harms_nob
                 Err(error) => panic!("{error}"),
             }
         };
-        // It may be the one that finds first that nothing fits any more.
-        let found = matches!(
-            ending,
-            Ending::Fault(Fault::Memory | Fault::Sequence | Fault::Turn) | Ending::Blamed | Ending::Lost
-        );
+        // It may be the one that finds first that nothing fits any more, but for what it has written into its ring.
+        let found = match ending {
+            Ending::Fault(Fault::Memory) => true,
+            Ending::Fault(Fault::Sequence | Fault::Turn) | Ending::Blamed | Ending::Lost => !ring_alone,
+            _ => false,
+        };
         assert!(found, "{ending}");
         good.send(b"still here").unwrap();
         assert_eq!(other_end.recv_timeout(PATIENCE).unwrap(), b"still here");
@@ -160,33 +164,10 @@ fn read_frame(stream: &mut UnixStream) -> (u8, Vec<u8>) {
     (header[4], body)
 }
 
-/// A place for a socket, taken away in the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("conduit-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Place(path)
-    }
-
-    fn socket(&self) -> String {
-        self.0.join("socket").to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap();
-    }
-}
-
 /// What is told of a client that says `words` instead of shaking hands.
 fn refused_for(words: &[u8]) -> String {
     let place = Place::new();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = mpsc::channel();
     let options = Link::options().on_event(move |event| tell.send(event.clone()).unwrap());
     let mut listener = options.listen(&place.socket()).unwrap();
     let mut client = UnixStream::connect(place.socket()).unwrap();
@@ -215,17 +196,22 @@ fn a_greeting_that_cannot_be_is_refused_before_it_is_used() {
     assert!(refused_for(&frame(READY, 0, &[1])).contains("out of turn"));
 }
 
-/// A client that shakes hands and then says `words`; how its server's link ends.
-fn ends_by(options: Options, words: &[u8]) -> Ending {
+/// A server's link to a client that has shaken hands and wants no ring, and the client's socket.
+fn link_and_client(options: Options) -> (Link, UnixStream) {
     let place = Place::new();
     let mut listener = options.listen(&place.socket()).unwrap();
     let mut client = UnixStream::connect(place.socket()).unwrap();
     client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
-    let accepting = thread::spawn(move || (listener.accept_timeout(PATIENCE).unwrap(), listener));
+    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
     assert_eq!(read_frame(&mut client).0, WELCOME);
     client.write_all(&frame(READY, 0, &[0])).unwrap();
+    (accepting.join().unwrap(), client)
+}
+
+/// How a server's link ends to a client that says `words`.
+fn ends_by(options: Options, words: &[u8]) -> Ending {
+    let (mut link, mut client) = link_and_client(options);
     client.write_all(words).unwrap();
-    let (mut link, _listener) = accepting.join().unwrap();
     loop {
         match link.recv_timeout(PATIENCE) {
             Ok(_) => {}
@@ -260,14 +246,7 @@ fn a_client_that_says_what_it_must_not_is_disconnected_with_the_reason() {
 
 #[test]
 fn a_client_that_acknowledges_what_it_was_never_sent_is_disconnected() {
-    let place = Place::new();
-    let mut listener = Link::options().listen(&place.socket()).unwrap();
-    let mut client = UnixStream::connect(place.socket()).unwrap();
-    client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
-    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
-    read_frame(&mut client);
-    client.write_all(&frame(READY, 0, &[0])).unwrap();
-    let mut link = accepting.join().unwrap();
+    let (mut link, mut client) = link_and_client(Link::options());
     client.write_all(&frame(ACK, 0, &5u64.to_le_bytes())).unwrap();
     let error = loop {
         match link.sender().flush(PATIENCE).and_then(|()| link.send(b"x")) {
@@ -280,15 +259,8 @@ fn a_client_that_acknowledges_what_it_was_never_sent_is_disconnected() {
 
 #[test]
 fn what_a_client_sends_without_being_received_is_held_up_and_not_collected() {
-    let place = Place::new();
-    let mut listener =
-        Link::options().transport(Transport::Socket).max_message(10_000).listen(&place.socket()).unwrap();
-    let mut client = UnixStream::connect(place.socket()).unwrap();
-    client.write_all(&frame(HELLO, 0, &hello(0))).unwrap();
-    let accepting = thread::spawn(move || listener.accept_timeout(PATIENCE).unwrap());
-    read_frame(&mut client);
-    client.write_all(&frame(READY, 0, &[0])).unwrap();
-    let mut link = accepting.join().unwrap();
+    let options = Link::options().transport(Transport::Socket).max_message(10_000);
+    let (mut link, mut client) = link_and_client(options);
     client.set_nonblocking(true).unwrap();
     // No honest client sends that much at a time. It gets rid of what this process takes, and of what the socket has room for.
     let message = frame(MESSAGE, 0, &[9; 8000]);
@@ -304,7 +276,20 @@ fn what_a_client_sends_without_being_received_is_held_up_and_not_collected() {
         }
         assert!(sent < 8 << 20, "it takes whatever comes");
     }
-    assert_eq!(link.recv_timeout(PATIENCE).unwrap(), [9; 8000], "and goes on when it is received");
+    for _ in 0..sent / message.len() {
+        assert_eq!(link.recv_timeout(PATIENCE).unwrap(), [9; 8000], "and goes on when it is received");
+    }
+    // Whoever sleeps until there is more is woken, too. With a timeout it would find it in the end, woken or not.
+    let (tell, told) = mpsc::channel();
+    let (answer, answered) = mpsc::channel();
+    thread::spawn(move || {
+        tell.send(thread_id()).unwrap();
+        answer.send(link.recv().map(<[u8]>::to_vec)).unwrap();
+    });
+    let thread = told.recv().unwrap();
+    eventually("it sleeps", || is_asleep(thread));
+    client.write_all(&message[sent % message.len()..]).unwrap();
+    assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), [9; 8000]);
 }
 
 /// A server that offers these files as a link's memory; how its client takes it.
@@ -325,6 +310,7 @@ fn offer(files: [OwnedFd; 2], ring: u32) -> Error {
     });
     let error = Link::connect(&place.socket()).unwrap_err();
     serving.join().unwrap();
+    fs::remove_file(place.socket()).unwrap();
     error
 }
 
@@ -358,15 +344,7 @@ fn a_client_takes_no_memory_that_could_be_taken_away_from_under_it() {
 fn a_client_that_comes_back_again_and_again_fills_no_more_than_a_bound() {
     let address = address();
     let small = || Link::options().size(4096).max_message(4096);
-    let mut listener = small().listen(&address).unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        while let Ok(link) = listener.accept() {
-            if tell.send(link).is_err() {
-                return;
-            }
-        }
-    });
+    let accepting = Accepting::start(small(), &address);
     let connect = || small().session([1; 16]).reconnect(Reconnect::NEVER).connect(&address);
     let mut first = None;
     let mut clients = Vec::new();
@@ -377,7 +355,7 @@ fn a_client_that_comes_back_again_and_again_fills_no_more_than_a_bound() {
             while client.sender().try_send(&[7; 500]).is_ok() {}
             clients.push(client);
         }
-        let link = if first.is_none() { told.recv_timeout(PATIENCE).ok() } else { told.try_recv().ok() };
+        let link = if first.is_none() { Some(accepting.link()) } else { accepting.links.try_recv().ok() };
         if link.is_some() && first.is_some() {
             break;
         }

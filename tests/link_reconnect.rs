@@ -1,98 +1,17 @@
 //! What a link promises when its connection is lost.
 #![cfg(feature = "std")]
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+mod links;
+mod support;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use conduit::ack::Policy;
-use conduit::link::{Ending, Error, Event, Link, Listener, MIN_SIZE, Options, Reconnect, Transport};
-use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
-
-const SOON: Duration = Duration::from_secs(60);
-
-fn address() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("@conduit-test-reconnect-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// In per cent: 10 in `./ci/test`.
-fn rounds(full: usize) -> usize {
-    let percent = std::env::var("CONDUIT_ROUNDS").ok().and_then(|value| value.parse().ok()).unwrap_or(10);
-    (full * percent / 100).max(1)
-}
-
-fn message(number: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (number * 31 + at) as u8).collect()
-}
-
-/// Comes back at once, as often as it takes.
-fn at_once() -> Reconnect {
-    Reconnect { attempts: 10_000, delay: Duration::from_millis(1), ..Reconnect::default() }
-}
-
-/// Accepts until it is dropped; hands on each new link.
-struct Accepting {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Listener>>,
-    links: mpsc::Receiver<Link>,
-}
-
-impl Accepting {
-    fn start(mut listener: Listener) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (tell, links) = mpsc::channel();
-        let is_stopped = stop.clone();
-        let thread = thread::spawn(move || {
-            while !is_stopped.load(Ordering::Relaxed) {
-                match listener.accept_timeout(Duration::from_millis(20)) {
-                    Ok(link) => tell.send(link).unwrap(),
-                    Err(Error::TimedOut) => {}
-                    Err(error) => panic!("{error}"),
-                }
-            }
-            listener
-        });
-        Accepting { stop, thread: Some(thread), links }
-    }
-
-    fn link(&self) -> Link {
-        self.links.recv_timeout(SOON).unwrap()
-    }
-
-    fn stop(mut self) -> Listener {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Accepting {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Cuts the connections of this process to `address`, at the client's ends; returns how many there were.
-fn cut(address: &str) -> usize {
-    let name = SocketAddrUnix::new_abstract_name(&address.as_bytes()[1..]).unwrap();
-    let mut cut = 0;
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        let Ok(number) = entry.unwrap().file_name().to_str().unwrap().parse::<i32>() else { continue };
-        // SAFETY: of a number that is closed meanwhile, `dup` makes nothing.
-        let Ok(file) = rustix::io::dup(unsafe { BorrowedFd::borrow_raw(number) }) else { continue };
-        let file: OwnedFd = file;
-        assert!(file.as_raw_fd() >= 0);
-        if let Ok(Some(peer)) = getpeername(&file) {
-            if SocketAddrUnix::try_from(peer).is_ok_and(|peer| peer == name) && shutdown(&file, Shutdown::Both).is_ok()
-            {
-                cut += 1;
-            }
-        }
-    }
-    cut
-}
+use conduit::link::{Ending, Error, Event, Link, MIN_SIZE, Options, Receiver, Reconnect, Sender, Transport};
+use links::{Accepting, SOON, address, at_once, cut, message, while_cutting};
+use support::rounds;
 
 fn options(size: usize, transport: Transport) -> Options {
     Link::options().size(size).transport(transport).reconnect(at_once())
@@ -104,30 +23,18 @@ fn len(number: usize, size: usize) -> usize {
 }
 
 fn nothing_is_lost_or_repeated(size: usize, transport: Transport, policy: Policy) {
-    let count = rounds(30_000);
+    let count = rounds(30_000) as usize;
     let address = address();
-    let accepting = Accepting::start(options(size, transport).acks(policy).listen(&address).unwrap());
+    let accepting = Accepting::start(options(size, transport).acks(policy), &address);
     let (mut sends, mut receives) = options(size, transport).acks(policy).connect(&address).unwrap().split();
     let (mut answers, mut asks) = accepting.link().split();
-    let done = Arc::new(AtomicBool::new(false));
-    let cutting = {
-        let (done, address) = (done.clone(), address.clone());
-        thread::spawn(move || {
-            let mut cuts = 0;
-            while !done.load(Ordering::Relaxed) {
-                cuts += cut(&address);
-                thread::sleep(Duration::from_millis(3));
-            }
-            cuts
-        })
-    };
-    let send = move |sender: &mut conduit::link::Sender| {
+    let send = move |sender: &mut Sender| {
         for number in 0..count {
             let sequence = sender.send_timeout(&message(number, len(number, size)), SOON).unwrap();
             assert_eq!(sequence, number as u64 + 1);
         }
     };
-    let receive = move |receiver: &mut conduit::link::Receiver| {
+    let receive = move |receiver: &mut Receiver| {
         for number in 0..count {
             let received = receiver.recv_timeout(SOON).unwrap();
             assert!(received == message(number, len(number, size)), "message {number} is another one");
@@ -137,15 +44,14 @@ fn nothing_is_lost_or_repeated(size: usize, transport: Transport, policy: Policy
         }
         let _ = receiver.ack();
     };
-    thread::scope(|threads| {
-        threads.spawn(|| send(&mut sends));
-        threads.spawn(|| send(&mut answers));
-        threads.spawn(|| receive(&mut asks));
-        threads.spawn(|| receive(&mut receives));
+    while_cutting(&address, || {
+        thread::scope(|threads| {
+            threads.spawn(|| send(&mut sends));
+            threads.spawn(|| send(&mut answers));
+            threads.spawn(|| receive(&mut asks));
+            threads.spawn(|| receive(&mut receives));
+        });
     });
-    done.store(true, Ordering::Relaxed);
-    let cuts = cutting.join().unwrap();
-    assert!(cuts > 0, "nothing was cut");
     // Whoever closes while there is no connection can tell nobody. What is too long for the ring shows that there is one.
     sends.send_timeout(&message(0, 2 * size), SOON).unwrap();
     assert_eq!(asks.recv_timeout(SOON).unwrap(), message(0, 2 * size));
@@ -174,7 +80,7 @@ fn what_was_received_and_not_acknowledged_is_not_sent_again_to_the_same_process(
 #[test]
 fn what_happens_to_the_connection_is_told_in_order() {
     let address = address();
-    let accepting = Accepting::start(Link::options().listen(&address).unwrap());
+    let accepting = Accepting::start(Link::options(), &address);
     let (tell, told) = mpsc::channel();
     let options = Link::options().reconnect(at_once()).on_event(move |event| tell.send(event.clone()).unwrap());
     let mut client = options.connect(&address).unwrap();
@@ -189,13 +95,13 @@ fn what_happens_to_the_connection_is_told_in_order() {
 #[test]
 fn it_is_tried_as_often_as_said_and_then_given_up() {
     let address = address();
-    let accepting = Accepting::start(Link::options().listen(&address).unwrap());
+    let accepting = Accepting::start(Link::options(), &address);
     let (tell, told) = mpsc::channel();
     let reconnect = Reconnect { attempts: 3, delay: Duration::from_millis(5), ..Reconnect::default() };
     let options = Link::options().reconnect(reconnect).on_event(move |event| tell.send(event.clone()).unwrap());
     let (mut sender, mut receiver) = options.connect(&address).unwrap().split();
     let _server = accepting.link();
-    drop(accepting.stop());
+    drop(accepting);
     let waiting = thread::spawn(move || receiver.recv().map(<[u8]>::to_vec));
     assert_eq!(cut(&address), 1);
     assert_eq!(told.recv_timeout(SOON).unwrap(), Event::Disconnected(Ending::Lost));
@@ -213,11 +119,13 @@ fn a_listener_keeps_a_link_for_as_long_as_its_peer_may_take_to_come_back() {
     let address = address();
     let patience = Reconnect { attempts: 1, ..Reconnect::default() };
     let server = Link::options().reconnect(patience).handshake_timeout(Duration::from_millis(50));
-    let accepting = Accepting::start(server.listen(&address).unwrap());
+    let accepting = Accepting::start(server, &address);
     let client = Link::options().reconnect(Reconnect::NEVER).connect(&address).unwrap();
     let mut server = accepting.link();
+    let start = Instant::now();
     assert_eq!(cut(&address), 1);
     let error = server.recv_timeout(SOON).unwrap_err();
+    assert!(start.elapsed() >= Duration::from_millis(50), "the peer was not waited for");
     assert!(matches!(error, Error::Closed(Ending::GaveUp { .. })), "{error}");
     drop(client);
 }
@@ -225,7 +133,7 @@ fn a_listener_keeps_a_link_for_as_long_as_its_peer_may_take_to_come_back() {
 #[test]
 fn another_process_takes_a_link_up_by_its_session_and_gets_what_was_not_acknowledged() {
     let address = address();
-    let accepting = Accepting::start(options(16 << 10, Transport::SharedMemory).listen(&address).unwrap());
+    let accepting = Accepting::start(options(16 << 10, Transport::SharedMemory), &address);
     let session = *b"a robot's arm, 1";
     let connect = || {
         let options = Link::options().session(session).acks(Policy::Deferred).reconnect(Reconnect::NEVER);
@@ -252,7 +160,11 @@ fn another_process_takes_a_link_up_by_its_session_and_gets_what_was_not_acknowle
         assert_eq!(second.recv_timeout(SOON).unwrap(), message(number, 30));
     }
     assert_eq!(server.recv_timeout(SOON).unwrap(), b"from the first");
+    // Acknowledged to nobody: the second has sent something else with the same sequence.
+    server.ack().unwrap();
+    assert!(matches!(second.sender().flush(Duration::from_millis(20)), Err(Error::TimedOut)));
     assert_eq!(server.recv_timeout(SOON).unwrap(), b"from the second");
+    second.sender().flush(SOON).unwrap();
     second.ack().unwrap();
     server.sender().flush(SOON).unwrap();
 }
@@ -261,7 +173,7 @@ fn another_process_takes_a_link_up_by_its_session_and_gets_what_was_not_acknowle
 fn what_there_is_no_room_for_when_a_link_is_taken_up_follows_with_the_acknowledgements() {
     let address = address();
     let session = *b"another arm's, 2";
-    let accepting = Accepting::start(options(MIN_SIZE, Transport::SharedMemory).listen(&address).unwrap());
+    let accepting = Accepting::start(options(MIN_SIZE, Transport::SharedMemory), &address);
     let client = |transport| {
         let options = Link::options().size(MIN_SIZE).transport(transport).session(session);
         options.acks(Policy::Batch { events: 8, age: 1_000_000 }).reconnect(Reconnect::NEVER).connect(&address)

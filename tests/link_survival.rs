@@ -1,23 +1,20 @@
-//! What links survive: peers that are killed, stopped, of other users, or out of descriptors and memory, and sockets that are
-//! not what they were.
+//! What links survive: peers that are killed, or stopped, or have no descriptors or memory left, and that many come and go.
 #![cfg(feature = "std")]
 
+mod links;
 mod support;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::path::Path;
+use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
 use conduit::ack::Policy;
-use conduit::link::{Ending, Error, Event, Link, Options, Reconnect, Sender, Transport};
+use conduit::link::{Ending, Error, Event, Link, Options, Receiver, Sender, Transport};
+use links::{Accepting, Place, address, at_once, cut_accepted};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use support::{PATIENCE, Process, eventually, rounds, say};
+use support::{PATIENCE, Process, eventually, in_time, rounds, say};
 
 #[test]
 #[ignore = "a role that the tests of this program start"]
@@ -25,42 +22,12 @@ fn helper_process() {
     support::run_role(&[
         ("client", client),
         ("server", server),
-        ("listener", listener),
-        ("stranger", stranger),
+        ("hoarder", hoarder),
         ("without_descriptors", without_descriptors),
         ("without_memory", without_memory),
         ("child", child),
         ("cycles", cycles),
     ]);
-}
-
-/// A directory that is taken away in the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("conduit-link-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Place(path)
-    }
-
-    fn socket(&self) -> String {
-        self.0.join("socket").to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let left: Vec<_> = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        fs::remove_dir_all(&self.0).unwrap();
-        assert!(thread::panicking() || left.iter().all(|name| name != "socket"), "{left:?} is left behind");
-    }
-}
-
-fn at_once() -> Reconnect {
-    Reconnect { attempts: 100_000, delay: Duration::from_millis(1), ..Reconnect::default() }
 }
 
 /// A message that tells who sent it, as which of its messages; now and then one that is too long for the ring.
@@ -107,7 +74,20 @@ impl Received {
 /// Sends for ever, and says what it receives, before it acknowledges that.
 fn client(args: &[&str]) {
     let [address, name] = args else { panic!("address, name") };
-    let (sender, mut receiver) = small().connect(address).unwrap().split();
+    talk(small().connect(address).unwrap(), name);
+}
+
+/// Listens; goes on as `client`.
+fn server(args: &[&str]) {
+    let [address, name] = args else { panic!("address, name") };
+    let mut listener = small().listen(address).unwrap();
+    let link = listener.accept().unwrap();
+    thread::spawn(move || while listener.accept().is_ok() {});
+    talk(link, name);
+}
+
+fn talk(link: Link, name: &str) {
+    let (sender, mut receiver) = link.split();
     send_for_ever(sender, name.parse().unwrap());
     while let Ok(bytes) = receiver.recv() {
         say(origin(bytes).1);
@@ -117,6 +97,23 @@ fn client(args: &[&str]) {
 
 fn send_for_ever(mut sender: Sender, name: u32) {
     thread::spawn(move || (1..).try_for_each(|number| sender.send(&message(name, number)).map(drop)));
+}
+
+/// Receives for ever, and acknowledges; tells the name of each sender whose first message has come.
+fn receive_for_ever(mut receiver: Receiver) -> mpsc::Receiver<u32> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut received = Received::default();
+        while let Ok(bytes) = receiver.recv() {
+            received.take(bytes);
+            receiver.ack().unwrap();
+            let (sender, number) = received.last;
+            if number == 1 && tell.send(sender).is_err() {
+                return;
+            }
+        }
+    });
+    told
 }
 
 /// Follows what a process says that it has received: each number once, but for the one that a process which was killed may
@@ -148,51 +145,32 @@ impl Said {
     }
 }
 
-#[test]
-fn a_client_that_is_killed_is_succeeded_by_another_and_nothing_is_missing() {
-    // The thread that accepts goes with the program.
-    let address = format!("@conduit-killed-{}", std::process::id());
-    let mut listener = small().listen(&address).unwrap();
-    let start = |name: u32| Process::start("client", &[&address, &name.to_string()]);
-    let mut process = start(1);
-    let (sender, mut receiver) = listener.accept_timeout(PATIENCE).unwrap().split();
-    thread::spawn(move || while listener.accept().is_ok() {});
-    send_for_ever(sender, 0);
-    let (tell, told) = mpsc::channel();
-    let receiving = thread::spawn(move || {
-        let mut received = Received::default();
-        while let Ok(bytes) = receiver.recv() {
-            received.take(bytes);
-            receiver.ack().unwrap();
-            if bytes_are_first(&received) {
-                tell.send(received.last.0).unwrap();
-            }
-        }
-    });
+/// Kills `process` and starts the next one, again and again. Each has to be heard, and nothing may be missing.
+fn succeed_one_another(mut process: Process, told: &mpsc::Receiver<u32>, start: impl Fn(u32) -> Process) {
     let mut said = Said { last: 0, is_new: true };
-    for round in 0..rounds(150) {
+    let rounds = rounds(150);
+    for round in 0..rounds {
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), round + 1, "the one that was started");
         said.kill(process, round % 40);
         process = start(round + 2);
     }
-    assert!(!receiving.is_finished());
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), rounds + 1, "the last one");
+    said.kill(process, 1);
+    assert_eq!(told.try_recv(), Err(TryRecvError::Empty), "what came was not right");
 }
 
-fn bytes_are_first(received: &Received) -> bool {
-    received.last.1 == 1
-}
-
-/// Listens; sends for ever, and says what it receives, before it acknowledges that.
-fn server(args: &[&str]) {
-    let [address, name] = args else { panic!("address, name") };
-    let mut listener = small().listen(address).unwrap();
-    let (sender, mut receiver) = listener.accept().unwrap().split();
+#[test]
+fn a_client_that_is_killed_is_succeeded_by_another_and_nothing_is_missing() {
+    // The thread that accepts goes with the program.
+    let address = address();
+    let mut listener = small().listen(&address).unwrap();
+    let start = |name: u32| Process::start("client", &[&address, &name.to_string()]);
+    let process = start(1);
+    let (sender, receiver) = listener.accept_timeout(PATIENCE).unwrap().split();
     thread::spawn(move || while listener.accept().is_ok() {});
-    send_for_ever(sender, name.parse().unwrap());
-    while let Ok(bytes) = receiver.recv() {
-        say(origin(bytes).1);
-        receiver.ack().unwrap();
-    }
+    send_for_ever(sender, 0);
+    let told = receive_for_ever(receiver);
+    succeed_one_another(process, &told, start);
 }
 
 #[test]
@@ -200,9 +178,8 @@ fn a_server_that_is_killed_is_succeeded_by_another_and_nothing_is_missing() {
     let place = Place::new();
     let address = place.socket();
     let start = |name: u32| Process::start("server", &[&address, &name.to_string()]);
-    let mut process = start(1);
+    let process = start(1);
     eventually("somebody listens", || Path::new(&address).exists());
-    let (tell, told) = mpsc::channel();
     let client = loop {
         match small().connect(&address) {
             Ok(client) => break client,
@@ -211,59 +188,80 @@ fn a_server_that_is_killed_is_succeeded_by_another_and_nothing_is_missing() {
             Err(error) => panic!("{error}"),
         }
     };
-    let (sender, mut receiver) = client.split();
+    let (sender, receiver) = client.split();
     send_for_ever(sender, 0);
-    thread::spawn(move || {
-        let mut received = Received::default();
-        while let Ok(bytes) = receiver.recv() {
-            received.take(bytes);
-            receiver.ack().unwrap();
-            if bytes_are_first(&received) {
-                tell.send(received.last.0).unwrap();
-            }
-        }
-    });
-    let mut said = Said { last: 0, is_new: true };
-    for round in 0..rounds(150) {
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), round + 1, "the one that was started");
-        said.kill(process, round % 40);
-        // Its socket's file is still there.
-        process = start(round + 2);
-    }
-    said.kill(process, 1);
+    let told = receive_for_ever(receiver);
+    // The socket's file is still there each time.
+    succeed_one_another(process, &told, start);
     fs::remove_file(&address).unwrap();
+}
+
+/// Receives 10 messages and acknowledges 4.
+fn hoarder(args: &[&str]) {
+    let mut link = small().connect(args[0]).unwrap();
+    for number in 1..=10 {
+        assert_eq!(origin(link.recv().unwrap()), (0, number));
+        if number == 4 {
+            link.ack().unwrap();
+        }
+    }
+    say("received");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn what_a_client_has_not_acknowledged_goes_to_its_successor_even_if_it_came_back_before() {
+    let address = address();
+    let accepting = Accepting::start(small(), &address);
+    let mut process = Process::start("hoarder", &[&address]);
+    let mut server = accepting.link();
+    for number in 1..=12 {
+        server.send(&message(0, number)).unwrap();
+    }
+    process.expect("received");
+    assert_eq!(cut_accepted(&address), 1);
+    eventually("it is back", || server.metrics().connections == 2);
+    process.kill();
+    let mut successor = small().connect(&address).unwrap();
+    for number in 5..=12 {
+        assert_eq!(origin(successor.recv_timeout(PATIENCE).unwrap()), (0, number));
+    }
 }
 
 #[test]
 fn a_peer_that_is_stopped_holds_nobody_up_and_goes_on_where_it_was() {
-    let place = Place::new();
-    let address = place.socket();
-    let mut listener = small().listen(&address).unwrap();
-    let process = Process::start("client", &[&address, "1"]);
-    let (mut sender, mut receiver) = listener.accept_timeout(PATIENCE).unwrap().split();
-    let mut received = Received::default();
-    received.take(receiver.recv_timeout(PATIENCE).unwrap());
-    process.signal(libc::SIGSTOP);
-    // As much as there is room for, and no more.
-    let mut sent = 0;
-    while sender.send_timeout(&message(0, sent + 1), Duration::from_millis(50)).is_ok() {
-        sent += 1;
-    }
-    assert!(sent > 0);
-    while let Ok(bytes) = receiver.recv_timeout(Duration::from_millis(50)) {
-        received.take(bytes);
-        receiver.ack().unwrap();
-    }
-    assert_eq!(receiver.metrics().connections, 1, "the connection is the same");
-    process.signal(libc::SIGCONT);
-    for _ in 0..100 {
+    in_time("with a peer that is stopped", || {
+        let place = Place::new();
+        let address = place.socket();
+        let mut listener = small().listen(&address).unwrap();
+        let process = Process::start("client", &[&address, "1"]);
+        let (mut sender, mut receiver) = listener.accept_timeout(PATIENCE).unwrap().split();
+        let mut received = Received::default();
         received.take(receiver.recv_timeout(PATIENCE).unwrap());
-        receiver.ack().unwrap();
-    }
-    let mut process = process;
-    for number in 1..=sent {
-        assert_eq!(process.line(), number.to_string());
-    }
+        process.signal(libc::SIGSTOP);
+        // As much as there is room for, and no more.
+        let mut sent = 0;
+        while sender.send_timeout(&message(0, sent + 1), Duration::from_millis(50)).is_ok() {
+            sent += 1;
+        }
+        assert!(sent > 0);
+        while let Ok(bytes) = receiver.recv_timeout(Duration::from_millis(50)) {
+            received.take(bytes);
+            receiver.ack().unwrap();
+        }
+        assert_eq!(receiver.metrics().connections, 1, "the connection is the same");
+        process.signal(libc::SIGCONT);
+        for _ in 0..100 {
+            received.take(receiver.recv_timeout(PATIENCE).unwrap());
+            receiver.ack().unwrap();
+        }
+        let mut process = process;
+        for number in 1..=sent {
+            assert_eq!(process.line(), number.to_string());
+        }
+    });
 }
 
 /// How many descriptors, mappings of links, and threads this process has.
@@ -277,7 +275,7 @@ fn holdings() -> (usize, usize, usize) {
 /// Connects and closes, as often as it is told; says what it has in the end more than at first.
 fn cycles(args: &[&str]) {
     let [count] = args else { panic!("count") };
-    let address = format!("@conduit-cycles-{}", std::process::id());
+    let address = address();
     let mut listener = Link::options().listen(&address).unwrap();
     let mut cycle = |round: u32| {
         let target = address.clone();
@@ -314,133 +312,6 @@ fn cycles(args: &[&str]) {
 fn many_links_that_come_and_go_leave_no_descriptor_mapping_or_thread() {
     let mut process = Process::start("cycles", &[&rounds(10_000).to_string()]);
     process.expect("nothing is left");
-}
-
-/// Binds a socket there and is killed.
-fn listener(args: &[&str]) {
-    let _listener = Link::options().listen(args[0]).unwrap();
-    say("listening");
-    loop {
-        thread::park();
-    }
-}
-
-fn left_by_the_dead(address: &str) {
-    let mut process = Process::start("listener", &[address]);
-    process.expect("listening");
-    process.kill();
-    assert!(fs::symlink_metadata(address).unwrap().file_type().is_socket());
-}
-
-#[test]
-fn a_stale_socket_is_taken_over_and_a_live_one_or_another_file_is_left_alone() {
-    let place = Place::new();
-    let address = place.socket();
-    left_by_the_dead(&address);
-    let listener = Link::options().listen(&address).unwrap();
-    assert_eq!(fs::symlink_metadata(&address).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(matches!(Link::options().listen(&address), Err(Error::InUse { .. })));
-    drop(listener);
-    assert!(!Path::new(&address).exists());
-
-    fs::write(&address, "mine").unwrap();
-    assert!(matches!(Link::options().listen(&address), Err(Error::NotASocket { .. })));
-    assert_eq!(fs::read(&address).unwrap(), b"mine");
-    fs::remove_file(&address).unwrap();
-
-    // One that is not a link's, and alive.
-    let other = UnixListener::bind(&address).unwrap();
-    assert!(matches!(Link::options().listen(&address), Err(Error::InUse { .. })));
-    drop(other);
-    let _listener = Link::options().listen(&address).unwrap();
-}
-
-#[test]
-fn of_many_that_find_a_stale_socket_one_gets_it() {
-    let place = Place::new();
-    let address = place.socket();
-    for _ in 0..rounds(100) {
-        left_by_the_dead(&address);
-        let start = std::sync::Barrier::new(4);
-        let listening: Vec<_> = thread::scope(|threads| {
-            let all: Vec<_> = (0..4)
-                .map(|_| {
-                    threads.spawn(|| {
-                        start.wait();
-                        Link::options().listen(&address)
-                    })
-                })
-                .collect();
-            all.into_iter().map(|one| one.join().unwrap()).collect()
-        });
-        let found = listening.iter().filter(|listener| listener.is_ok()).count();
-        assert_eq!(found, 1, "{listening:?}");
-        let mut listener = listening.into_iter().find_map(Result::ok).unwrap();
-        let target = address.clone();
-        let connecting = thread::spawn(move || Link::connect(&target).map(drop));
-        let accepted = listener.accept_timeout(Duration::from_secs(3));
-        connecting.join().unwrap().unwrap();
-        drop(accepted.unwrap());
-    }
-}
-
-#[test]
-fn a_socket_that_was_swapped_is_another_peer_and_says_so() {
-    let place = Place::new();
-    let address = place.socket();
-    let mut first = small().listen(&address).unwrap();
-    let (tell, told) = mpsc::channel();
-    let options = small().on_event(move |event| tell.send(event.clone()).unwrap());
-    let target = address.clone();
-    let connecting = thread::spawn(move || options.connect(&target).unwrap());
-    let server = first.accept_timeout(PATIENCE).unwrap();
-    let mut client = connecting.join().unwrap();
-    client.send(&message(0, 1)).unwrap();
-    fs::rename(&address, place.0.join("aside")).unwrap();
-    let mut second = small().listen(&address).unwrap();
-    drop(first);
-    assert!(Path::new(&address).exists(), "the second one's");
-    // Closed by its server, a link is closed; lost, it would come back. What makes it be lost here is another connection of its session.
-    drop(server);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Event::Disconnected(Ending::ByPeer));
-    let target = address.clone();
-    let connecting = thread::spawn(move || small().connect(&target).unwrap());
-    let mut server = second.accept_timeout(PATIENCE).unwrap();
-    server.send(b"from the second").unwrap();
-    assert_eq!(connecting.join().unwrap().recv_timeout(PATIENCE).unwrap(), b"from the second");
-}
-
-/// As another user: connects where it is told, and listens there.
-fn stranger(args: &[&str]) {
-    let [theirs, own] = args else { panic!("two addresses") };
-    rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).unwrap();
-    let refused = Link::options().allow(conduit::link::Allow::Anyone).connect(theirs);
-    say(refused.is_err());
-    let mut listener = Link::options().allow(conduit::link::Allow::Anyone).listen(own).unwrap();
-    say("listening");
-    let _ = listener.accept();
-}
-
-#[test]
-fn another_users_process_is_refused_on_either_side_unless_it_is_allowed() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can be another user");
-        return;
-    }
-    let [theirs, own] = ["server", "stranger"].map(|name| format!("@conduit-{name}-{}", std::process::id()));
-    let (tell, told) = mpsc::channel();
-    let options = Link::options().on_event(move |event| tell.send(event.clone()).unwrap());
-    let mut listener = options.listen(&theirs).unwrap();
-    let accepting = thread::spawn(move || listener.accept_timeout(Duration::from_millis(500)).map(drop));
-    let mut process = Process::start("stranger", &[&theirs, &own]);
-    let Event::Error(error) = told.recv_timeout(PATIENCE).unwrap() else { panic!("no error") };
-    assert!(error.contains("65534"), "{error}");
-    process.expect("true");
-    assert!(matches!(accepting.join().unwrap(), Err(Error::TimedOut)), "it was refused, and not taken in");
-    process.expect("listening");
-    let error = Link::connect(&own).unwrap_err();
-    assert!(matches!(error, Error::PeerNotAllowed { uid: 65534, .. }), "{error}");
-    Link::options().allow(conduit::link::Allow::Users(vec![65534])).connect(&own).unwrap();
 }
 
 /// Connects with one descriptor for the socket and none for the memory.
@@ -520,44 +391,4 @@ fn a_child_has_a_link_to_its_parent_by_inheritance() {
     process.kill();
     let error = link.recv_timeout(PATIENCE).unwrap_err();
     assert!(matches!(error, Error::Closed(Ending::Lost)), "{error}");
-}
-
-#[test]
-fn whoever_says_nothing_keeps_nobody_waiting() {
-    let place = Place::new();
-    let address = place.socket();
-    let options = Link::options().handshake_timeout(Duration::from_secs(3600));
-    let mut listener = options.listen(&address).unwrap();
-    let mut silent: Vec<_> = (0..50).map(|_| std::os::unix::net::UnixStream::connect(&address).unwrap()).collect();
-    // Some say half of something, and some say nonsense.
-    for (number, stream) in silent.iter_mut().enumerate() {
-        let words: &[&[u8]] = &[b"", b"\x50\0\0\0", b"GET / HTTP/1.1\r\n\r\n", &[0xFF; 100]];
-        stream.write_all(words[number % words.len()]).unwrap();
-    }
-    let target = address.clone();
-    let connecting = thread::spawn(move || Link::connect(&target).unwrap());
-    let mut server = listener.accept_timeout(PATIENCE).unwrap();
-    let mut client = connecting.join().unwrap();
-    client.send(b"hello").unwrap();
-    assert_eq!(server.recv_timeout(PATIENCE).unwrap(), b"hello");
-}
-
-#[test]
-fn more_that_connect_at_a_time_than_may_wait_have_their_links_all_the_same() {
-    const ALL: usize = 300;
-    let address = format!("@conduit-many-{}", std::process::id());
-    let mut listener = Link::options().listen(&address).unwrap();
-    let connecting: Vec<_> = (0..ALL)
-        .map(|_| {
-            let address = address.clone();
-            let options = Link::options().size(4096).handshake_timeout(PATIENCE);
-            thread::spawn(move || options.connect(&address).map(drop))
-        })
-        .collect();
-    for _ in 0..ALL {
-        drop(listener.accept_timeout(PATIENCE).unwrap());
-    }
-    for one in connecting {
-        one.join().unwrap().unwrap();
-    }
 }
