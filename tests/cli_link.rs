@@ -167,9 +167,7 @@ fn a_link_that_is_closed_before_the_answer_has_ended_well() {
     let cli = Cli::new();
     let (expected, passed) = Link::options().size(4096).pair().unwrap();
     let mut command = cli.command(&["link", "serve", "--inherited"]);
-    passed.pass_to(&mut command);
-    let serving = Running::start(&mut command);
-    drop(command);
+    let serving = Running::start_by(&mut command, |command| passed.spawn(command));
     let mut link = expected.accept().unwrap();
     link.send(b"echo").unwrap();
     // More than there is room for answers, none of which is taken.

@@ -266,3 +266,37 @@ fn whoever_waits_for_room_hears_of_it_also_where_another_thread_reads_the_socket
         }
     });
 }
+
+#[test]
+fn what_was_sent_is_received_though_the_sender_was_dropped_behind_it() {
+    for transport in [Transport::Socket, Transport::SharedMemory] {
+        let options = || Link::options().transport(transport);
+        let (mut server, mut client) = ends(options(), options());
+        // More than a socket's buffer takes.
+        client.send(&message(1, 4 << 20)).unwrap();
+        drop(client);
+        assert_eq!(server.recv_timeout(SOON).unwrap(), message(1, 4 << 20));
+        let error = server.recv_timeout(SOON).unwrap_err();
+        assert!(matches!(error, Error::Closed(Ending::ByPeer)), "{error}");
+    }
+}
+
+#[test]
+fn a_link_without_a_connection_says_so() {
+    let (mut server, client) = ends(Link::options(), Link::options());
+    assert_eq!(client.metrics().transport, Some(Transport::SharedMemory));
+    server.send(b"x").unwrap();
+    drop(server);
+    let mut client = client;
+    while client.recv_timeout(SOON).is_ok() {}
+    let metrics = client.metrics();
+    assert_eq!((metrics.transport, metrics.bytes_available), (None, 0));
+}
+
+#[test]
+fn too_long_a_message_is_told_of_also_when_there_is_no_room() {
+    let (_server, mut client) = ends(Link::options().max_message(10_000), Link::options().window(1));
+    client.sender().try_send(b"x").unwrap();
+    assert!(matches!(client.sender().try_send(b"x"), Err(Error::WouldBlock)));
+    assert!(matches!(client.sender().try_send(&[0; 10_001]), Err(Error::TooLarge { len: 10_001, max: 10_000 })));
+}

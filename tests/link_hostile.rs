@@ -40,14 +40,19 @@ fn mapped(name: &str) -> (usize, usize, String) {
 fn scribbler(args: &[&str]) {
     let [address, seed, what] = args else { panic!("address, seed, what") };
     let mut link = Link::options().size(4096).connect(address).unwrap();
-    let (start, len, rights) = mapped("conduit-up");
+    let page = rustix::param::page_size();
     let ring_alone = *what == "ring";
-    let first = if ring_alone { 2 * rustix::param::page_size() } else { 0 };
-    assert!(rights.starts_with("rw"));
+    let [own, waits] = ["conduit-up", "conduit-waits"].map(|name| {
+        let (start, len, rights) = mapped(name);
+        assert!(rights.starts_with("rw"));
+        (start, len)
+    });
+    let parts = if ring_alone { vec![(own.0 + page, own.1 - page)] } else { vec![waits, (own.0, page), own] };
     say("connected");
     let mut noise = Noise::new(seed.parse().unwrap());
     loop {
-        let place = first + noise.below((len - first) as u64 / 8) as usize * 8;
+        let (start, len) = parts[noise.below(parts.len() as u64) as usize];
+        let place = noise.below(len as u64 / 8) as usize * 8;
         let value = match noise.below(3) {
             0 => noise.below(64),
             1 => noise.below(1 << 20),
@@ -105,11 +110,19 @@ fn a_peer_that_writes_over_all_it_can_loses_its_link_with_a_reason_and_harms_nob
     }
 }
 
-/// Tries to write what its server has sent.
+/// Tries to write what its peer has sent: the other end of a link that it is the named end of.
 fn writer(args: &[&str]) {
-    let mut link = Link::connect(args[0]).unwrap();
+    let [side, address] = args else { panic!("side, address") };
+    let (mut link, theirs) = match *side {
+        "client" => (Link::connect(address).unwrap(), "conduit-down"),
+        _ => {
+            let mut listener = Link::options().listen(address).unwrap();
+            say("listens");
+            (listener.accept().unwrap(), "conduit-up")
+        }
+    };
     link.recv().unwrap();
-    let (start, len, rights) = mapped("conduit-down");
+    let (start, len, rights) = mapped(theirs);
     // SAFETY: a whole mapping of this process, asked for rights that it must not get.
     let outcome = unsafe { libc::mprotect(start as *mut _, len, libc::PROT_READ | libc::PROT_WRITE) };
     say(format!("{rights} {outcome}"));
@@ -120,13 +133,19 @@ fn writer(args: &[&str]) {
 
 #[cfg(target_pointer_width = "64")]
 #[test]
-fn a_client_cannot_write_what_its_server_has_sent() {
+fn neither_end_can_write_what_the_other_has_sent() {
     let address = address();
     let mut listener = Link::options().listen(&address).unwrap();
-    let mut process = Process::start("writer", &[&address]);
+    let mut client = Process::start("writer", &["client", &address]);
     let mut link = listener.accept_timeout(PATIENCE).unwrap();
     link.send(b"look").unwrap();
-    process.expect("r--s -1");
+    client.expect("r--s -1");
+    drop((link, listener));
+    let mut server = Process::start("writer", &["server", &address]);
+    server.expect("listens");
+    let mut link = Link::connect(&address).unwrap();
+    link.send(b"look").unwrap();
+    server.expect("r--s -1");
 }
 
 /// A frame of the handshake, and of what follows: length, kind, flags, and two bytes that are always the same.
@@ -292,52 +311,125 @@ fn what_a_client_sends_without_being_received_is_held_up_and_not_collected() {
     assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), [9; 8000]);
 }
 
+/// Sends a frame of the handshake, and files with it.
+fn send_with(stream: &UnixStream, frame: &[u8], files: &[OwnedFd]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+    if !borrowed.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
+    }
+    sendmsg(stream, &[IoSlice::new(frame)], &mut ancillary, SendFlags::empty()).unwrap();
+}
+
+/// A file of so many bytes, sealed so.
+fn memory(len: u64, seals: SealFlags) -> OwnedFd {
+    let file = memfd_create("hostile", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&file, len).unwrap();
+    fcntl_add_seals(&file, seals).unwrap();
+    file
+}
+
+/// How the page that both ends write is sealed, and how what one of them writes.
+const SHARED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+const OWN: SealFlags = if cfg!(target_pointer_width = "64") { SHARED.union(SealFlags::FUTURE_WRITE) } else { SHARED };
+
+/// What cannot be the memory that an end of a link has made, which would have so many bytes.
+fn wrong(len: u64) -> [OwnedFd; 6] {
+    [
+        memory(len, SealFlags::empty()),
+        memory(len, OWN.difference(SealFlags::SHRINK)),
+        memory(len, OWN.difference(SealFlags::GROW)),
+        memory(len - 1, OWN),
+        memory(2 * len, OWN),
+        fs::File::open("/dev/zero").unwrap().into(),
+    ]
+}
+
 /// A server that offers these files as a link's memory; how its client takes it.
-fn offer(files: [OwnedFd; 2], ring: u32) -> Error {
+fn offer(files: [OwnedFd; 2], ring: u32, last: u8) -> Result<Option<Transport>, Error> {
     let place = Place::new();
     let listener = UnixListener::bind(place.socket()).unwrap();
     let serving = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         assert_eq!(read_frame(&mut stream).0, HELLO);
-        let welcome = frame(WELCOME, 0, &hello(ring));
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let borrowed: [BorrowedFd<'_>; 2] = [files[0].as_fd(), files[1].as_fd()];
-        ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
-        sendmsg(&stream, &[IoSlice::new(&welcome)], &mut ancillary, SendFlags::empty()).unwrap();
+        let mut body = hello(ring);
+        body[74] = last;
+        send_with(&stream, &frame(WELCOME, 0, &body), &files);
+        let mut ready = [0; 9];
+        if stream.read_exact(&mut ready).is_ok() && ready[8] == 1 {
+            send_with(&stream, &frame(READY, 0, &[1]), &[]);
+        }
         // Until it is hung up on.
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let error = Link::connect(&place.socket()).unwrap_err();
+    let outcome = Link::options().reconnect(Reconnect::NEVER).connect(&place.socket());
+    let outcome = outcome.map(|link| link.metrics().transport);
     serving.join().unwrap();
     fs::remove_file(place.socket()).unwrap();
-    error
+    outcome
 }
 
 #[test]
 fn a_client_takes_no_memory_that_could_be_taken_away_from_under_it() {
     let page = rustix::param::page_size() as u64;
-    let memory = |len: u64, seals: SealFlags| {
-        let file = memfd_create("hostile", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-        ftruncate(&file, len).unwrap();
-        fcntl_add_seals(&file, seals).unwrap();
-        file
-    };
-    let sealed = SealFlags::SHRINK | SealFlags::GROW;
-    let (down, up) = (17 * page, 18 * page);
-    let offers = [
-        [memory(down, SealFlags::empty()), memory(up, SealFlags::empty())],
-        [memory(down, sealed), memory(up, SealFlags::GROW)],
-        [memory(down - page, sealed), memory(up, sealed)],
-        [memory(down, sealed), memory(up - 1, sealed)],
-        [fs::File::open("/dev/zero").unwrap().into(), memory(up, sealed)],
-    ];
-    for files in offers {
-        let error = offer(files, 16 * page as u32);
+    let (len, ring) = (17 * page, 16 * page as u32);
+    let last = u8::from(cfg!(target_pointer_width = "32"));
+    let refused = |files, ring| {
+        let error = offer(files, ring, last).unwrap_err();
         assert!(matches!(error, Error::Handshake { fault: Fault::Offer, .. }), "{error}");
+    };
+    for down in wrong(len) {
+        refused([down, memory(page, SHARED)], ring);
     }
-    let error = offer([memory(down, sealed), memory(up, sealed)], 1 << 30);
-    assert!(matches!(error, Error::Handshake { fault: Fault::Offer, .. }), "{error}");
+    for waits in wrong(page) {
+        refused([memory(len, OWN), waits], ring);
+    }
+    refused([memory(len, OWN), memory(page, SHARED)], 1 << 30);
+    let taken = offer([memory(len, OWN), memory(page, SHARED)], ring, last).unwrap();
+    assert_eq!(taken, Some(Transport::SharedMemory));
+    // A peer that says that it must be able to write what it reads is none to share memory with, unless both have to.
+    let taken = offer([memory(len, OWN), memory(page, SHARED)], ring, 1 - last).unwrap();
+    assert_eq!(taken, Some(Transport::Socket));
+}
+
+/// A client that says `last` and hands over `up` behind its READY; what the server answers, and whether the link uses memory.
+fn hand_over(up: &[OwnedFd], last: u8) -> Result<(Vec<u8>, Option<Transport>), Error> {
+    let place = Place::new();
+    let mut listener = Link::options().size(4096).listen(&place.socket()).unwrap();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    let mut body = hello(1 << 16);
+    body[74] = last;
+    client.write_all(&frame(HELLO, 0, &body)).unwrap();
+    let accepting = thread::spawn(move || {
+        let link = listener.accept_timeout(Duration::from_millis(300));
+        link.map(|link| (link.metrics().transport, link))
+    });
+    let (kind, welcome) = read_frame(&mut client);
+    assert_eq!(kind, WELCOME);
+    let uses_memory = welcome[66..70] != [0; 4];
+    send_with(&client, &frame(READY, 0, &[u8::from(uses_memory)]), up);
+    let (transport, _link) = accepting.join().unwrap()?;
+    let answer = if uses_memory { read_frame(&mut client).1 } else { Vec::new() };
+    Ok((answer, transport))
+}
+
+#[test]
+fn a_server_takes_no_memory_that_could_be_taken_away_from_under_it() {
+    let page = rustix::param::page_size() as u64;
+    let len = page + 4096_u64.next_multiple_of(page);
+    let last = u8::from(cfg!(target_pointer_width = "32"));
+    for up in wrong(len) {
+        assert!(matches!(hand_over(&[up], last), Err(Error::TimedOut)), "it was taken in");
+    }
+    let (answer, transport) = hand_over(&[memory(len, OWN)], last).unwrap();
+    assert_eq!((&answer[..], transport), (&[1][..], Some(Transport::SharedMemory)));
+    // What the kernel could not hand over is a reason to use the socket.
+    let (answer, transport) = hand_over(&[], last).unwrap();
+    assert_eq!((&answer[..], transport), (&[0][..], Some(Transport::Socket)));
+    let (answer, transport) = hand_over(&[], 1 - last).unwrap();
+    assert_eq!((&answer[..], transport), (&[][..], Some(Transport::Socket)));
+    assert!(matches!(hand_over(&[memory(len, OWN)], 1 - last), Err(Error::TimedOut)), "what nobody asked for");
 }
 
 #[test]

@@ -4,13 +4,14 @@
 mod links;
 mod support;
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::ack::Policy;
 use conduit::link::{Ending, Error, Event, Link, MIN_SIZE, Options, Receiver, Reconnect, Sender, Transport};
-use links::{Accepting, SOON, address, at_once, cut, message, while_cutting};
+use links::{Accepting, SOON, address, at_once, cut, cut_accepted, message, while_cutting};
 use support::rounds;
 
 fn options(size: usize, transport: Transport) -> Options {
@@ -197,4 +198,57 @@ fn what_there_is_no_room_for_when_a_link_is_taken_up_follows_with_the_acknowledg
     for number in 0..sent {
         assert_eq!(second.recv_timeout(SOON).unwrap(), message(number, 50), "of {sent}");
     }
+}
+
+#[test]
+fn of_two_with_one_session_the_last_one_keeps_the_link() {
+    let address = address();
+    let accepting = Accepting::start(Link::options().reconnect(at_once()), &address);
+    let options = || Link::options().session([5; 16]).reconnect(at_once());
+    let mut first = options().connect(&address).unwrap();
+    let mut server = accepting.link();
+    let mut second = options().connect(&address).unwrap();
+    let error = first.recv_timeout(SOON).unwrap_err();
+    assert!(matches!(error, Error::Closed(Ending::Replaced)), "{error}");
+    second.send(b"mine").unwrap();
+    assert_eq!(server.recv_timeout(SOON).unwrap(), b"mine");
+    assert_eq!(second.metrics().connections, 1);
+}
+
+#[test]
+fn a_session_that_was_closed_is_another_link_when_it_comes_back() {
+    let address = address();
+    let accepting = Accepting::start(Link::options(), &address);
+    for round in 0..rounds(500) {
+        let mut session = [6; 16];
+        session[..4].copy_from_slice(&round.to_le_bytes());
+        let connect = || Link::options().session(session).connect(&address).unwrap();
+        drop(connect());
+        let _second = connect();
+        let (mut old, _new) = (accepting.link(), accepting.link());
+        let error = old.recv_timeout(SOON).unwrap_err();
+        assert!(matches!(error, Error::Closed(Ending::ByPeer)), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_accepts_and_hangs_up_is_not_asked_without_end() {
+    let address = address();
+    let mut listener = Link::options().reconnect(Reconnect::NEVER).listen(&address).unwrap();
+    let count = Arc::new(AtomicU32::new(0));
+    let accepted = count.clone();
+    let accepting = thread::spawn(move || {
+        while let Ok(link) = listener.accept_timeout(Duration::from_secs(2)) {
+            accepted.fetch_add(1, Ordering::Relaxed);
+            cut_accepted(&listener.address());
+            drop(link);
+        }
+    });
+    // At once for the first time, and then after a time that this test does not live to see.
+    let wait =
+        Reconnect { delay: Duration::from_secs(600), max_delay: Duration::from_secs(600), ..Reconnect::default() };
+    let link = Link::options().session([7; 16]).reconnect(wait).connect(&address).unwrap();
+    accepting.join().unwrap();
+    assert!(count.load(Ordering::Relaxed) <= 2, "{count:?}");
+    drop(link);
 }

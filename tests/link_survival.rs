@@ -380,8 +380,9 @@ fn child(_: &[&str]) {
 fn a_child_has_a_link_to_its_parent_by_inheritance() {
     let (expected, passed) = Link::options().pair().unwrap();
     let mut command = Process::command("child", &[]);
-    passed.pass_to(&mut command);
-    let process = Process::spawn("child", command);
+    let process = Process::spawn_by("child", &mut command, |command| passed.spawn(command));
+    let again = command.spawn().unwrap_err();
+    assert_eq!(again.raw_os_error(), Some(libc::EBADF), "it has nothing more to pass on");
     let mut link = expected.accept().unwrap();
     assert_eq!(link.metrics().transport, Some(Transport::SharedMemory));
     for number in 1..1000 {

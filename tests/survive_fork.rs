@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use conduit::link::{self, Link};
 use conduit::topic::{self, Observer, SlotKind, Start, WaitSet, WriterState};
 use conduit::{Error, Subscriber};
 use support::{
@@ -252,4 +253,23 @@ fn a_child_can_wait_whatever_its_parent_was_in_the_middle_of() {
     }
     process.expect("done");
     process.finish();
+}
+
+#[test]
+fn a_forked_child_keeps_nobody_from_listening_where_its_parent_did() {
+    let address = format!("@conduit-fork-{}", std::process::id());
+    let mut listener = Link::options().listen(&address).unwrap();
+    let pid = fork(|| {
+        loop {
+            thread::park();
+        }
+    });
+    assert_eq!(fork_status(|| assert!(matches!(listener.accept(), Err(link::Error::Forked)))), 0);
+    drop(listener);
+    Link::options().listen(&address).unwrap();
+    // SAFETY: a child of this process, which is there until it is waited for; the kernel writes the status.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        libc::waitpid(pid, &mut 0, 0);
+    }
 }

@@ -102,7 +102,12 @@ pub struct Running {
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_by(command, Command::spawn)
+    }
+
+    /// Started by `spawn`, which may have more to do with it.
+    pub fn start_by(command: &mut Command, spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>) -> Self {
+        let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
         let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
         Running { child, out, err, seen_out: String::new(), seen_err: String::new() }
     }

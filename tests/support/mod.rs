@@ -344,8 +344,17 @@ impl Process {
     }
 
     pub fn spawn(role: &str, mut command: Command) -> Self {
+        Self::spawn_by(role, &mut command, Command::spawn)
+    }
+
+    /// Started by `spawn`, which may have more to do with it.
+    pub fn spawn_by(
+        role: &str,
+        command: &mut Command,
+        spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
+    ) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = spawn(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();

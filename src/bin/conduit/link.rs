@@ -179,10 +179,8 @@ impl Other {
                 command.args(["link", "serve", "--inherited"]);
                 // Its interruption is the end of the link.
                 command.process_group(0);
-                passed.pass_to(&mut command);
-                let started = command.spawn();
+                let started = passed.spawn(&mut command);
                 let child = started.map_err(|error| Failure::Failed(format!("cannot start the other end: {error}")))?;
-                drop(command);
                 Other { link: expected.accept()?, child: Some(child) }
             }
         };

@@ -11,6 +11,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Error;
 use super::options::Allow;
+use crate::std::fork::UnsharedFile;
 use crate::std::futex::Deadline;
 use crate::std::shm;
 
@@ -41,6 +42,11 @@ impl Address {
         Address { text: "an inherited descriptor".into(), socket: SocketAddrUnix::new_unnamed() }
     }
 
+    /// As [`inherited`](Address::inherited), for whoever has made the descriptor.
+    pub(super) fn pair() -> Self {
+        Address { text: "the other end of a pair".into(), ..Self::inherited() }
+    }
+
     fn path(&self) -> Option<&Path> {
         (!self.text.starts_with('@')).then(|| Path::new(&self.text))
     }
@@ -59,6 +65,8 @@ impl Address {
             loop {
                 match net::connect(&socket, &self.socket) {
                     Err(Errno::INTR) => {}
+                    // As the socket's own time-out says.
+                    Err(Errno::AGAIN) => return Err(Errno::TIMEDOUT),
                     result => break result?,
                 }
             }
@@ -93,7 +101,7 @@ impl Address {
             Some(path) => Some((path.to_owned(), fs::lstat(path).map_err(self.failed("look at"))?)),
             None => None,
         };
-        let bound = Bound { socket, file };
+        let bound = Bound { socket: UnsharedFile::new(socket), file };
         // With the directory locked: until it listens, its name looks stale.
         net::listen(&bound.socket, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(self.failed("listen at"))?;
         Ok(bound)
@@ -163,13 +171,14 @@ fn socket() -> Result<OwnedFd, Errno> {
 /// A socket that listens. Its file goes with it, if it is still its own.
 #[derive(Debug)]
 pub(super) struct Bound {
-    pub(super) socket: OwnedFd,
+    /// A child that was forked while somebody listened would keep others from listening there.
+    pub(super) socket: UnsharedFile,
     file: Option<(PathBuf, Stat)>,
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some((path, stat)) = &self.file {
+        if let Some((path, stat)) = self.file.as_ref().filter(|_| self.socket.is_ours()) {
             if fs::lstat(path).is_ok_and(|now| shm::is_same(&now, stat)) {
                 let _ = fs::unlink(path);
             }

@@ -2,7 +2,7 @@
 //! asked for, and what could not be sent until it can be.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
@@ -123,18 +123,20 @@ struct Writer {
     wake: bool,
     /// Whether the socket takes no more.
     blocked: bool,
+    /// Whether a goodbye follows all that, and the end.
+    bye: bool,
 }
 
 impl Connection {
     pub(super) fn new(
-        socket: OwnedFd,
+        socket: UnsharedFile,
         region: Option<Arc<Region>>,
         reader: Reader,
         max_message: usize,
         size: usize,
     ) -> Self {
         Connection {
-            socket: UnsharedFile::new(socket),
+            socket,
             region,
             bells: [Bell::new(), Bell::new()],
             reader: Mutex::new(reader),
@@ -325,6 +327,8 @@ impl Connection {
                     writer.queue.extend(wire::frame(Kind::Ack, &sequence.to_le_bytes()));
                 } else if std::mem::take(&mut writer.wake) {
                     writer.queue.extend(wire::frame(Kind::Wake, &[]));
+                } else if std::mem::take(&mut writer.bye) {
+                    writer.queue.extend(wire::frame(Kind::Bye, &[Bye::Closed as u8]));
                 }
             }
             let (bytes, _) = writer.queue.as_slices();
@@ -336,7 +340,7 @@ impl Connection {
                 Err(Errno::AGAIN) => return self.set_blocked(writer, true),
                 Err(Errno::INTR) => {}
                 Err(_) => {
-                    writer.queue.clear();
+                    *writer = Writer { blocked: writer.blocked, ..Writer::default() };
                     let _ = net::shutdown(&self.socket, Shutdown::Both);
                     return;
                 }
@@ -349,6 +353,21 @@ impl Connection {
             writer.blocked = blocked;
             self.registration.wants(None, Some(blocked), self.socket.as_fd());
         }
+    }
+
+    /// Has a goodbye sent behind all that waits to be sent.
+    pub(super) fn say_goodbye(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        let mut writer = self.writer();
+        writer.bye = true;
+        self.flush_locked(&mut writer);
+    }
+
+    /// Sends what waits, as far as the socket takes it; returns whether nothing waits any more, because all went or none ever will.
+    pub(super) fn flush_all(&self) -> bool {
+        let mut writer = self.writer();
+        self.flush_locked(&mut writer);
+        writer.queue.is_empty()
     }
 
     /// Says goodbye, if there is anything to say and the socket takes it, and hangs up. What the peer has sent can still be read.

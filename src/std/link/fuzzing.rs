@@ -14,6 +14,7 @@ use super::wire::{HEADER, Header, Hello, Kind};
 use crate::core::ack::Policy;
 use crate::core::atomic::Ordering;
 use crate::core::records::Producer;
+use crate::std::fork::UnsharedFile;
 
 const RING: usize = 4096;
 const MAX_MESSAGE: usize = 10_000;
@@ -39,7 +40,8 @@ fn ends() -> (Outgoing, Incoming, Peer) {
     // SAFETY: once for each.
     let (to, from) = unsafe { region.ends() };
     let reader = Reader::new(MAX_MESSAGE);
-    let connection = Arc::new(Connection::new(ours, Some(region.clone()), reader, MAX_MESSAGE, RING));
+    let connection =
+        Arc::new(Connection::new(UnsharedFile::new(ours), Some(region.clone()), reader, MAX_MESSAGE, RING));
     let hello = Hello { incarnation: [1; 16], first: 1, ..Hello::default() };
     let mut outgoing = Outgoing::new(Transport::SharedMemory, 1000);
     outgoing.resume(connection.clone(), Some((region, to)), &hello, [2; 16]).expect("nothing was sent");

@@ -1,13 +1,16 @@
 //! The link that a program has in hand, and its two halves.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::io::FdFlags;
+use rustix::fs;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::address::Address;
@@ -136,20 +139,21 @@ impl Link {
         Ok(Link::new(shared))
     }
 
-    /// Over the descriptor that a parent has [passed](Passed::pass_to) to this process; `None` if there is none. The first call
+    /// Over the descriptor that a parent has [passed](Passed::spawn) to this process; `None` if there is none. The first call
     /// takes it.
     ///
     /// # Errors
     ///
     /// [`Error`].
     pub fn inherited(options: Options) -> Option<Result<Self, Error>> {
-        use std::sync::atomic::{AtomicBool, Ordering};
         static TAKEN: AtomicBool = AtomicBool::new(false);
-        let number: RawFd = std::env::var(VARIABLE).ok()?.parse().ok().filter(|number| *number > 2)?;
-        // The variable may be a stranger's, who means something else by it: what it names has to be a socket.
+        let passed = std::env::var(VARIABLE).ok()?;
+        let (number, file) = passed.split_once(':')?;
+        let (number, file): (RawFd, u64) = (number.parse().ok().filter(|number| *number > 2)?, file.parse().ok()?);
+        // The variable may be older than the process, or a stranger's: the number has to be that of the very file.
         // SAFETY: borrowed for the call; of a number that is no open file it answers with an error.
-        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
-        if net::sockopt::socket_type(borrowed).ok()? != SocketType::STREAM || TAKEN.swap(true, Ordering::Relaxed) {
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        if fs::fstat(borrowed).ok()?.st_ino != file || TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
         // SAFETY: it was passed to this process for nothing but this, and is taken once.
@@ -209,8 +213,7 @@ impl Options {
     ///
     /// let (expected, passed) = Link::options().pair()?;
     /// let mut child = std::process::Command::new("./worker");
-    /// passed.pass_to(&mut child);
-    /// let child = child.spawn()?; // it calls `Link::inherited(Link::options())`
+    /// let child = passed.spawn(&mut child)?; // it calls `Link::inherited(Link::options())`
     /// let mut link = expected.accept()?;
     /// link.send(b"work")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -221,7 +224,7 @@ impl Options {
     /// [`Error::System`], and for options that cannot be.
     pub fn pair(mut self) -> Result<(Expected, Passed), Error> {
         self.check()?;
-        let address = Address::inherited();
+        let address = Address::pair();
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let made = net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let (ours, theirs) = made.map_err(address.failed("make a pair of sockets for"))?;
@@ -234,13 +237,33 @@ impl Options {
 pub struct Passed(OwnedFd);
 
 impl Passed {
-    /// Has `command` inherit it, once started, and name it in the variable `CONDUIT_LINK`.
-    pub fn pass_to(self, command: &mut Command) {
-        use std::os::fd::AsRawFd;
-        command.env(VARIABLE, self.0.as_raw_fd().to_string());
-        let keep = move || Ok(rustix::io::fcntl_setfd(&self.0, FdFlags::empty())?);
-        // SAFETY: a system call and nothing else, which a child may make between fork and exec.
+    /// Starts `command`, which inherits the descriptor and finds its number in the variable `CONDUIT_LINK`. It can be started
+    /// once. This process keeps no copy, so that it learns when the child dies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`].
+    pub fn spawn(self, command: &mut Command) -> io::Result<Child> {
+        let number = self.0.as_raw_fd();
+        command.env(VARIABLE, format!("{number}:{}", fs::fstat(&self.0)?.st_ino));
+        // Whether the descriptor is still there. Written here, read by children of this command (Relaxed: by copies of this thread).
+        let is_there = Arc::new(AtomicBool::new(true));
+        let keep = {
+            let is_there = is_there.clone();
+            move || {
+                if !is_there.load(Ordering::Relaxed) {
+                    return Err(Errno::BADF.into());
+                }
+                // SAFETY: open, as `self` is not dropped before `is_there` is false.
+                let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+                Ok(rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?)
+            }
+        };
+        // SAFETY: it makes a system call and nothing else, which a child may do between fork and exec.
         unsafe { command.pre_exec(keep) };
+        let child = command.spawn();
+        is_there.store(false, Ordering::Relaxed);
+        child
     }
 
     /// The descriptor, to be handed over in another way; then [`Link::from_socket`].
@@ -250,7 +273,7 @@ impl Passed {
 }
 
 impl AsFd for Passed {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
@@ -308,8 +331,7 @@ impl Sender {
     fn try_slowly(&mut self, message: &[u8]) -> Result<u64, Error> {
         self.handle.check_fork()?;
         // SAFETY: as in `send_quickly`.
-        let outcome = unsafe { self.handle.sending() }.send(message);
-        outcome.map_err(|refused| self.handle.refuse(refused, message.len()))
+        unsafe { try_send(&self.handle, message) }?.ok_or(Error::WouldBlock)
     }
 
     #[cold]
@@ -461,11 +483,16 @@ fn quickly(shared: &Arc<Shared>, into: &mut [u8]) -> Option<usize> {
 /// It is the sender's handle, which the caller has to itself, or one of several senders'.
 pub(super) unsafe fn try_send(shared: &Arc<Shared>, message: &[u8]) -> Result<Option<u64>, Error> {
     // SAFETY: says the caller.
-    let outcome = unsafe { shared.sending() }.send(message);
-    match outcome.map_err(|refused| shared.refuse(refused, message.len())) {
-        Ok(sequence) => Ok(Some(sequence)),
-        Err(Error::WouldBlock) => Ok(None),
-        Err(error) => Err(error),
+    let mut outgoing = unsafe { shared.sending() };
+    let refused = match outgoing.send(message) {
+        Ok(sequence) => return Ok(Some(sequence)),
+        Err(refused) => refused,
+    };
+    let connection = outgoing.connection().cloned();
+    drop(outgoing);
+    match shared.refuse(refused, message.len(), connection) {
+        Error::WouldBlock => Ok(None),
+        error => Err(error),
     }
 }
 
@@ -480,9 +507,10 @@ pub(super) unsafe fn try_flush(shared: &Arc<Shared>) -> Result<Option<()>, Error
     let mut outgoing = unsafe { shared.sending() };
     let outcome = outgoing.look();
     let is_done = outgoing.pending() == 0;
+    let connection = outgoing.connection().cloned();
     drop(outgoing);
     match (outcome, is_done) {
-        (Err(fault), _) => Err(shared.refuse(fault.into(), 0)),
+        (Err(fault), _) => Err(shared.refuse(fault.into(), 0, connection)),
         (Ok(()), true) => Ok(Some(())),
         (Ok(()), false) => ending.map_or(Ok(None), |ending| Err(ending.into())),
     }
@@ -510,6 +538,10 @@ pub(super) unsafe fn attempt_from<B: Buffer + ?Sized>(
     let from = incoming.next_from();
     let outcome = incoming.next(buffer);
     let is_stirred = std::mem::take(&mut incoming.is_stirred);
+    let ended = match &outcome {
+        Err(Missed::Ended(ending)) => incoming.connection().cloned().map(|connection| (connection, *ending)),
+        _ => None,
+    };
     if let Ok(Some(_)) = outcome {
         shared.time_acknowledgements(&mut incoming);
     } else if look == Look::BeforeSleep {
@@ -521,25 +553,18 @@ pub(super) unsafe fn attempt_from<B: Buffer + ?Sized>(
     }
     match outcome {
         Ok(Some(len)) => Ok((Some(len), from)),
-        outcome => Ok((nothing(shared, buffer, outcome.err())?, from)),
+        Err(Missed::TooShort { len }) => Err(Error::TooShort { len }),
+        _ => {
+            if let Some((connection, ending)) = ended {
+                shared.lost(&connection, ending);
+            }
+            Ok((nothing(shared, buffer)?, from))
+        }
     }
 }
 
 /// There is no message: is there one still to come?
-fn nothing<B: Buffer + ?Sized>(
-    shared: &Arc<Shared>,
-    buffer: &mut B,
-    found: Option<Missed>,
-) -> Result<Option<usize>, Error> {
-    match found {
-        Some(Missed::Ended(ending)) => {
-            if let Some(connection) = shared.connection() {
-                shared.lost(&connection, ending);
-            }
-        }
-        Some(Missed::TooShort { len }) => return Err(Error::TooShort { len }),
-        None => {}
-    }
+fn nothing<B: Buffer + ?Sized>(shared: &Arc<Shared>, buffer: &mut B) -> Result<Option<usize>, Error> {
     let Some(ending) = shared.ending() else { return Ok(None) };
     // What came before it was closed may have come since the look.
     // SAFETY: as in `attempt`.

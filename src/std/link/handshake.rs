@@ -18,6 +18,7 @@ use super::region::{Files, Half, LOADS_READ_ONLY, Region, Unusable};
 use super::shared::Shared;
 use super::wire::{self, Fault, Hello, Kind, Refusal};
 use super::{Ending, Error, Transport};
+use crate::std::fork::UnsharedFile;
 use crate::std::futex::Deadline;
 
 /// Why two ends of which one alone can load words of memory that it cannot write share none.
@@ -44,7 +45,7 @@ pub(super) struct Greeted {
 /// A socket on which a handshake is under way.
 #[derive(Debug)]
 pub(super) struct Talk {
-    pub(super) socket: OwnedFd,
+    pub(super) socket: UnsharedFile,
     reader: Reader,
     /// Read behind a frame's end.
     rest: Vec<u8>,
@@ -92,7 +93,7 @@ impl Broken {
 impl Talk {
     pub(super) fn new(socket: OwnedFd) -> Self {
         // No messages yet: a stranger takes no more memory than a greeting has.
-        Talk { socket, reader: Reader::new(0), rest: Vec::new(), files: Vec::new() }
+        Talk { socket: UnsharedFile::new(socket), reader: Reader::new(0), rest: Vec::new(), files: Vec::new() }
     }
 
     /// The next frame, if it is there.

@@ -176,6 +176,11 @@ impl Incoming {
         Ok(Some(len))
     }
 
+    /// The connection that it comes over.
+    pub(super) fn connection(&self) -> Option<&Arc<Connection>> {
+        self.connection.as_ref()
+    }
+
     /// Takes the next message that the connection has.
     #[inline]
     fn take<B: Buffer + ?Sized>(&mut self, buffer: &mut B) -> Result<Option<usize>, Missed> {

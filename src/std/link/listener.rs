@@ -90,6 +90,9 @@ impl Listener {
 
     fn accept_until(&mut self, deadline: Option<Deadline>) -> Result<Link, Error> {
         loop {
+            if !self.bound.socket.is_ours() {
+                return Err(Error::Forked);
+            }
             self.take_in()?;
             if let Some(shared) = self.advance() {
                 return Ok(Link::new(shared));
@@ -111,7 +114,11 @@ impl Listener {
 
     /// Accepts whoever is there.
     fn take_in(&mut self) -> Result<(), Error> {
-        while self.arrivals.len() < ARRIVALS && self.exhausted.is_none() {
+        // As many as are refused in a row, at most.
+        for _ in 0..ARRIVALS {
+            if self.arrivals.len() == ARRIVALS || self.exhausted.is_some() {
+                break;
+            }
             match net::accept_with(&self.bound.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => match self.address.check_peer(socket.as_fd(), &self.options.allow) {
                     Ok(()) => self.arrivals.push(Arrival {
@@ -186,8 +193,14 @@ impl Listener {
                 return Err(fault.into());
             }
         };
-        self.links.retain(|_, shared| shared.upgrade().is_some_and(|shared| shared.is_open()));
         let known = self.links.get(&hello.session).and_then(Weak::upgrade);
+        if let Some((shared, connection)) = known.as_ref().and_then(|shared| Some((shared, shared.connection()?))) {
+            // It may have ended the link with its last word, which nobody has read yet: once for that, and once for its being the last.
+            shared.serve(&connection, false, false);
+            shared.serve(&connection, false, false);
+        }
+        self.links.retain(|_, shared| shared.upgrade().is_some_and(|shared| shared.is_open()));
+        let known = known.filter(|shared| shared.is_open());
         if known.is_none() && self.links.len() >= self.options.max_links {
             let _ = refuse(Refusal::Full);
             return Err(Errno::USERS.into());
@@ -244,7 +257,7 @@ impl Expected {
     ///
     /// [`Error::System`], [`Error::Handshake`].
     pub fn accept(mut self) -> Result<Link, Error> {
-        let address = Address::inherited();
+        let address = Address::pair();
         let deadline = Deadline::after(self.options.handshake);
         let shake = |talk: &mut Talk| {
             let (Kind::Hello, body) = talk.read(deadline)? else { return Err(Fault::Turn.into()) };

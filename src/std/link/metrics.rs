@@ -36,12 +36,19 @@ pub struct Metrics {
 impl Metrics {
     pub(super) fn of(shared: &Arc<Shared>) -> Self {
         let mut metrics = Metrics { connections: shared.connections(), ..Metrics::default() };
+        // In a forked child a thread of the parent's may be inside for ever.
+        if shared.check_fork().is_err() {
+            return metrics;
+        }
+        let is_connected = shared.connection().is_some();
         {
             let mut outgoing = shared.outgoing();
             // What is wrong with it whoever sends next finds out.
             let _ = outgoing.look();
-            metrics.transport = outgoing.transport();
-            metrics.bytes_available = outgoing.room();
+            if is_connected {
+                metrics.transport = outgoing.transport();
+                metrics.bytes_available = outgoing.room();
+            }
             metrics.sent = outgoing.sent();
             metrics.unacknowledged = outgoing.pending();
             metrics.resent = outgoing.resent;

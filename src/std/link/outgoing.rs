@@ -139,8 +139,12 @@ impl Outgoing {
 
     /// Sends a message, and returns its sequence.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<u64, Refused> {
-        if self.connection.as_ref().is_none_or(|connection| connection.has_ended()) {
-            return Err(Refused::Full);
+        let max = match &self.connection {
+            Some(connection) if !connection.has_ended() => connection.max_message,
+            _ => return Err(Refused::Full),
+        };
+        if bytes.len() > max {
+            return Err(Refused::TooLarge { max });
         }
         if !self.backlog.is_empty() {
             self.send_backlog()?;
@@ -252,7 +256,7 @@ impl Outgoing {
                 }
                 // This peer takes less than the one that it was meant for.
                 Err(Refused::TooLarge { max }) => {
-                    return Err(Fault::Length { len: next.bytes.len(), max }.into());
+                    return Err(Fault::TakesLess { len: next.bytes.len(), max }.into());
                 }
                 Err(ended) => {
                     self.backlog.push_front(next);

@@ -38,6 +38,8 @@ struct State {
     /// When, and who.
     timers: BinaryHeap<Reverse<(u64, u64)>>,
     sleepers: HashMap<u64, Weak<Shared>>,
+    /// Connections of links that are closed, which still have something to send, and until when they may.
+    lingering: HashMap<u64, (Arc<Connection>, Deadline)>,
     /// Of links and of timers.
     next: u64,
 }
@@ -122,10 +124,38 @@ impl Reactor {
 
     /// Watches it no more.
     pub(super) fn remove(&self, connection: &Connection) {
+        // Locked as in `add`: there is no moment at which it is watched and has no entry.
+        let _wants = connection.registration().wants.lock().unwrap_or_else(PoisonError::into_inner);
         let token = connection.registration().token.swap(0, Ordering::Relaxed);
         if token != 0 {
             self.state().links.remove(&token);
             let _ = epoll::delete(&self.epoll, connection.as_fd());
+        }
+    }
+
+    /// Has what the connection of a closed link still has to send sent, until `until`.
+    pub(super) fn linger(&self, connection: &Arc<Connection>, until: Deadline) {
+        let _wants = connection.registration().wants.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = connection.registration().token.load(Ordering::Relaxed);
+        if token == 0 {
+            return connection.hang_up(None);
+        }
+        {
+            let mut state = self.state();
+            state.links.remove(&token);
+            state.lingering.insert(token, (connection.clone(), until));
+        }
+        // Its time may be the next one.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    /// Goes on with a lingering connection, and lets go of it when it has nothing more to send, or `is_over`.
+    fn serve_lingering(&self, token: u64, is_over: bool) {
+        let Some((connection, _)) = self.state().lingering.get(&token).cloned() else { return };
+        if connection.flush_all() || is_over {
+            connection.hang_up(None);
+            self.remove(&connection);
+            self.state().lingering.remove(&token);
         }
     }
 
@@ -149,8 +179,12 @@ impl Reactor {
     fn run(&self) {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); 64];
         loop {
-            let due = self.state().timers.peek().map(|Reverse((due, _))| *due);
-            let timeout = due.map(|due| Deadline::at(due).left());
+            let due = {
+                let state = self.state();
+                let timer = state.timers.peek().map(|Reverse((due, _))| Deadline::at(*due));
+                futex::earlier(timer, state.lingering.values().map(|(_, until)| *until).min())
+            };
+            let timeout = due.map(Deadline::left);
             let ready = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
                 Ok((ready, _)) => ready,
                 Err(Errno::INTR) => continue,
@@ -166,6 +200,9 @@ impl Reactor {
                     continue;
                 }
                 let entry = self.state().links.get(&data.u64()).cloned();
+                if entry.is_none() {
+                    self.serve_lingering(data.u64(), flags.intersects(EventFlags::HUP | EventFlags::ERR));
+                }
                 if let Some((shared, connection)) = entry {
                     if let (Some(shared), Some(connection)) = (shared.upgrade(), connection.upgrade()) {
                         let has_hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
@@ -178,6 +215,9 @@ impl Reactor {
     }
 
     fn tell_time(&self) {
+        let is_over = |(token, (_, until)): (&u64, &(_, Deadline))| until.has_passed().then_some(*token);
+        let over: Vec<u64> = self.state().lingering.iter().filter_map(is_over).collect();
+        over.into_iter().for_each(|token| self.serve_lingering(token, true));
         loop {
             let now = futex::now();
             let called = {

@@ -36,7 +36,8 @@ pub(super) struct Words {
     /// How much of the other end's ring this one has given back, in words. Written by this end's consumer (Release), read by the
     /// other's producer.
     head: AtomicU64,
-    /// The last sequence that this end has acknowledged. Written by this end (Release), before `head`; read by the other's sender.
+    /// The last sequence that this end has acknowledged. Written by this end, before `head`; read by the other's sender. Relaxed:
+    /// what it frees is looked at by `head`.
     pub(super) acked: AtomicU64,
     /// Whether whoever sleeps until this end sends must run a barrier: see [`Notifier`](crate::core::ring::Notifier).
     pub(super) elided: CachePadded<AtomicU32>,

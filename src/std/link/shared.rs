@@ -70,6 +70,8 @@ pub(super) struct Shared {
     reactor: Arc<Reactor>,
     /// Connections that there were. Written with `life` locked.
     connections: AtomicU64,
+    /// When the last one was made, on the monotonic clock. Written and read with `life` locked.
+    since: AtomicU64,
     /// How often messages had to go over the socket: from the beginning, from a change on, or each too long for the ring.
     pub(super) fallbacks: AtomicU64,
 }
@@ -103,6 +105,7 @@ impl Shared {
             wakers: Wakers::default(),
             reactor,
             connections: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
             generation: fork::generation(),
             comes_back: comes_back && options.reconnect.attempts > 0,
@@ -214,11 +217,11 @@ impl Shared {
         Ok(Greeting { hello, connections: self.connections() })
     }
 
-    /// Goes on over a new connection. Returns whether the peer is the one of before.
+    /// Goes on over a new connection.
     ///
     /// # Errors
     ///
-    /// How the link, or this connection, has ended.
+    /// The link has ended, or there is another connection, or this was the first and could not be used.
     pub(super) fn resume(self: &Arc<Self>, greeted: Greeted, attempts: u32) -> Result<(), Ending> {
         let Greeted { connection, hello, greeting, why_socket } = greeted;
         let mut outgoing = self.outgoing();
@@ -235,6 +238,7 @@ impl Shared {
                 return Err(Ending::Replaced);
             }
             self.connections.store(greeting.connections + 1, Ordering::Relaxed);
+            self.since.store(futex::now(), Ordering::Relaxed);
             *life = Life::Connected(connection.clone());
             greeting.connections == 0
         };
@@ -253,18 +257,24 @@ impl Shared {
         let transport = outgoing.transport().unwrap_or(Transport::Socket);
         let wants_room = outgoing.has_backlog();
         drop((outgoing, incoming));
-        if let Err(Refused::Ended(ending)) = outcome {
-            self.lost(&connection, ending);
-            return Err(ending);
+        let mut outcome = match outcome {
+            Err(Refused::Ended(ending)) => Err(ending),
+            _ => self.reactor.add(self, &connection).map_err(|_| Ending::Lost),
+        };
+        if wants_room && outcome.is_ok() {
+            outcome = self.serve_backlog().map_err(|(_, ending)| ending);
         }
-        if self.reactor.add(self, &connection).is_err() {
-            self.lost(&connection, Ending::Lost);
-            return Err(Ending::Lost);
-        }
-        if wants_room {
-            if let Err(ending) = self.serve_backlog() {
-                self.lost(&connection, ending);
+        match outcome {
+            Ok(()) => {}
+            // Nobody has the link yet.
+            Err(ending) if is_first => {
+                self.close(ending);
                 return Err(ending);
+            }
+            // There was a connection, and it is lost as any other.
+            Err(ending) => {
+                self.lost(&connection, ending);
+                return Ok(());
             }
         }
         if transport == Transport::Socket {
@@ -297,7 +307,10 @@ impl Shared {
 
     /// The connection has ended, so: says so, and has it made anew, if it is to be. Called with neither half locked.
     pub(super) fn lost(self: &Arc<Self>, connection: &Arc<Connection>, ending: Ending) {
-        let closes = !self.comes_back || !matches!(ending, Ending::Lost | Ending::Replaced);
+        // Whoever connects as this end has the link now: two of them would take it away from each other for ever.
+        let is_passing = ending == Ending::Lost || ending == Ending::Replaced && !self.redials;
+        let closes = !self.comes_back || !is_passing;
+        let was_brief;
         {
             let mut life = lock(&self.life);
             match &*life {
@@ -310,6 +323,8 @@ impl Shared {
             if !closes && !self.redials {
                 self.reactor.call_at(until.nanoseconds(), &Arc::downgrade(self));
             }
+            let lasted = futex::now().saturating_sub(self.since.load(Ordering::Relaxed));
+            was_brief = Duration::from_nanos(lasted) < self.options.reconnect.delay;
         }
         connection.hang_up(match ending {
             Ending::Fault(_) => Some(Bye::Fault),
@@ -320,7 +335,7 @@ impl Shared {
         connection.ring_own();
         self.tell(&Event::Disconnected(ending));
         if !closes && self.redials {
-            redial::start(self);
+            redial::start(self, was_brief);
         }
         self.ring();
     }
@@ -336,12 +351,15 @@ impl Shared {
             std::mem::replace(&mut *life, Life::Closed(ending))
         };
         if let Life::Connected(connection) = before {
-            connection.hang_up(match ending {
-                Ending::Here => Some(Bye::Closed),
-                Ending::Fault(_) => Some(Bye::Fault),
-                _ => None,
-            });
-            self.reactor.remove(&connection);
+            if ending == Ending::Here {
+                connection.say_goodbye();
+            }
+            if ending == Ending::Here && !connection.flush_all() {
+                self.reactor.linger(&connection, Deadline::after(LINGER));
+            } else {
+                connection.hang_up(matches!(ending, Ending::Fault(_)).then_some(Bye::Fault));
+                self.reactor.remove(&connection);
+            }
             connection.ring_own();
         }
         self.ring();
@@ -359,15 +377,16 @@ impl Shared {
             connection.flush();
         }
         // What is read may be the acknowledgement that the backlog waits for.
-        match connection.pump(has_hung_up).and_then(|_| self.serve_backlog()) {
+        let outcome = connection.pump(has_hung_up).map_err(|ending| (connection.clone(), ending));
+        match outcome.and_then(|_| self.serve_backlog()) {
             Ok(()) => {
                 connection.ring_own();
                 self.wakers.wake();
             }
-            Err(ending) => {
+            Err((connection, ending)) => {
                 // Also one that was lost before it was watched: its end would be told of for ever.
-                self.reactor.remove(connection);
-                self.lost(connection, ending);
+                self.reactor.remove(&connection);
+                self.lost(&connection, ending);
             }
         }
     }
@@ -375,25 +394,28 @@ impl Shared {
     /// Whoever receives has read from the socket what others wait for, of which the reactor learns no more.
     #[cold]
     pub(super) fn pass_on(self: &Arc<Self>) {
-        let Some(connection) = self.connection() else { return };
         match self.serve_backlog() {
             Ok(()) => {
-                connection.ring_own();
+                if let Some(connection) = self.connection() {
+                    connection.ring_own();
+                }
                 self.wakers.wake();
             }
-            Err(ending) => self.lost(&connection, ending),
+            Err((connection, ending)) => self.lost(&connection, ending),
         }
     }
 
-    /// Sends what waits to be sent again, as far as there is room, and has the peer say so when there is more.
-    fn serve_backlog(&self) -> Result<(), Ending> {
+    /// Sends what waits to be sent again, as far as there is room, and has the peer say so when there is more; or says which
+    /// connection must end.
+    fn serve_backlog(&self) -> Result<(), (Arc<Connection>, Ending)> {
         let mut outgoing = self.outgoing();
         let mut has_asked = false;
         while outgoing.has_backlog() {
             if let Err(Refused::Ended(ending)) =
                 outgoing.look().map_err(Refused::from).and_then(|()| outgoing.send_backlog())
             {
-                return Err(ending);
+                // Without one nothing is sent, and nothing goes wrong.
+                return outgoing.connection().map_or(Ok(()), |connection| Err((connection.clone(), ending)));
             }
             let Some(connection) = outgoing.connection().filter(|_| outgoing.has_backlog() && !has_asked) else {
                 break;
@@ -496,6 +518,9 @@ impl Shared {
             let event = &bells[what as usize].event;
             let ticket = event.prepare();
             let mut until = deadline;
+            if connection.as_ref().is_some_and(|connection| connection.region.is_some()) {
+                until = futex::earlier(until, Some(Deadline::after(LAST_LOOK)));
+            }
             if connection.as_ref().is_some_and(|connection| connection.peer_elides()) && !barrier::run() {
                 until = futex::earlier(until, Some(Deadline::after(UNFENCED)));
             }
@@ -519,8 +544,8 @@ impl Shared {
         }
     }
 
-    /// Ends the connection if a half has found that it must.
-    pub(super) fn refuse(self: &Arc<Self>, refused: Refused, len: usize) -> Error {
+    /// Ends the connection, over which it was to be sent, if a half has found that it must.
+    pub(super) fn refuse(self: &Arc<Self>, refused: Refused, len: usize, connection: Option<Arc<Connection>>) -> Error {
         match refused {
             Refused::Full => match self.ending() {
                 Some(ending) => ending.into(),
@@ -528,7 +553,6 @@ impl Shared {
             },
             Refused::TooLarge { max } => Error::TooLarge { len, max },
             Refused::Ended(ending) => {
-                let connection = self.outgoing().connection().cloned();
                 if let Some(connection) = connection {
                     self.lost(&connection, ending);
                 }
@@ -550,6 +574,13 @@ impl Shared {
         self.ending().is_none()
     }
 }
+
+/// How long what a link had still to send when it was closed may take.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How long to sleep at most beside memory that the peer writes, too: it could put the word back by which a thread of this process
+/// wakes another.
+const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// How long to sleep at most where a publisher runs no fence, and no barrier can take its place.
 const UNFENCED: Duration = Duration::from_millis(10);

@@ -41,6 +41,14 @@ pub enum Fault {
         /// The most that one of its kind may have.
         max: usize,
     },
+    /// It takes shorter messages than the process in whose place it has come, for which one was kept.
+    #[error("it takes {max} bytes at most, and a message of {len} is kept for it")]
+    TakesLess {
+        /// The message's length in bytes.
+        len: usize,
+        /// The most that it takes.
+        max: usize,
+    },
     /// A frame that has no place there.
     #[error("it sent a frame out of turn")]
     Turn,
