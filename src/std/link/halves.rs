@@ -51,7 +51,7 @@ impl Drop for Handle {
 /// One end of a link: messages of bytes, both ways, in order, each once.
 ///
 /// See the [module](super) for what it guarantees. Dropped, it closes: what the other end has not received yet it still
-/// receives, as far as it went out.
+/// receives. What the socket does not take at once follows for up to 5 s, as long as the process lives.
 #[derive(Debug)]
 pub struct Link {
     sender: Sender,

@@ -1,7 +1,7 @@
 //! Links: messages between two processes over memory that nobody else can reach, and that leaves nothing behind.
 //!
-//! A listener and a connector meet on a Unix socket, or a parent hands a socket to its child. The server makes two files without a
-//! name, sealed so that they keep their size, and passes them over the socket: one ring of bytes each way. A message then is copied
+//! A listener and a connector meet on a Unix socket, or a parent hands a socket to its child. Each end makes a file without
+//! a name, sealed so that it keeps its size and only that end can write it, and passes it over the socket: one ring of bytes each way. A message then is copied
 //! in and out, without a system call unless the other end sleeps. Where there is no shared memory to be had, the same messages go
 //! over the socket; so does each that is too long for the ring, in its turn.
 //!
@@ -9,9 +9,9 @@
 //!   the other end has not received is sent again. That holds for as long as both processes live; what a process has
 //!   acknowledged and died before it has acted on is gone. With [`Policy::Deferred`](crate::ack::Policy::Deferred) the program
 //!   says when it has.
-//! * **Peers are not trusted.** A client cannot write what its server has sent. All that is read of the memory is read once and
-//!   checked, and messages are handed out as copies. A peer that writes what cannot be right is disconnected, and told why. A
-//!   hostile server, which has made the memory, can alter what its client keeps to send again.
+//! * **Peers are not trusted.** Neither end can write what the other has sent (on processors of 64 bits). All that is read of the
+//!   memory is read once and checked, and messages are handed out as copies. A peer that writes what cannot be right is
+//!   disconnected, and told why.
 //! * **Nothing is left behind.** The memory goes with the two processes, and the socket's file with the listener.
 //! * **Backpressure is visible:** [`Sender::try_send`] says [`Error::WouldBlock`], [`Sender::send`] waits, [`Sender::send_timeout`]
 //!   waits for a while.

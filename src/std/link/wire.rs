@@ -1,5 +1,5 @@
 //! What goes over the socket: frames of 8 bytes and a body, the same for each message that does not go through the ring, and
-//! the three of a handshake. Pure: bytes in, values out.
+//! those of a handshake. Pure: bytes in, values out.
 //!
 //! | bytes | |
 //! |---|---|
@@ -129,7 +129,7 @@ codes! {
         Welcome = 2,
         /// A server says no.
         Refused = 3,
-        /// The client has what it needs.
+        /// This end has what it needs.
         Ready = 4,
         /// A message.
         Message = 5,
