@@ -5,11 +5,11 @@ mod links;
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conduit::ack::Policy;
 use conduit::link::{Ending, Error, Event, Link, MAX_SIZE, MIN_SIZE, Transport};
-use links::{SOON, address, ends, message};
+use links::{Accepting, SOON, address, at_once, cut, ends, message};
 
 #[test]
 fn messages_arrive_in_order_both_ways() {
@@ -299,4 +299,59 @@ fn too_long_a_message_is_told_of_also_when_there_is_no_room() {
     client.sender().try_send(b"x").unwrap();
     assert!(matches!(client.sender().try_send(b"x"), Err(Error::WouldBlock)));
     assert!(matches!(client.sender().try_send(&[0; 10_001]), Err(Error::TooLarge { len: 10_001, max: 10_000 })));
+}
+
+#[test]
+fn a_message_can_be_read_where_it_lies_and_is_received_once() {
+    for transport in [Transport::SharedMemory, Transport::Socket] {
+        let options = || Link::options().size(4096).transport(transport);
+        let (mut server, mut client) = ends(options(), options());
+        let sending = thread::spawn(move || {
+            for number in 0..2000 {
+                // Now and then too long for the ring.
+                let len = if number % 50 == 49 { 5000 } else { number % 900 };
+                client.send(&message(number, len)).unwrap();
+            }
+            client.close(SOON).unwrap();
+        });
+        for number in 0..2000 {
+            let len = if number % 50 == 49 { 5000 } else { number % 900 };
+            let is_right = |bytes: &[u8]| bytes == message(number, len);
+            // By turns, as they are one stream.
+            let was_right = match number % 3 {
+                0 => is_right(server.recv_timeout(SOON).unwrap()),
+                // SAFETY: the peer is this process, and does nothing else with the memory.
+                _ => unsafe { server.recv_in_place(is_right) }.unwrap(),
+            };
+            assert!(was_right, "{number}");
+        }
+        assert!(matches!(server.recv_timeout(SOON), Err(Error::Closed(Ending::ByPeer))));
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn a_message_stays_readable_where_it_lies_while_its_connection_is_lost() {
+    let address = address();
+    let accepting = Accepting::start(Link::options().reconnect(at_once()), &address);
+    let mut client = Link::options().reconnect(at_once()).connect(&address).unwrap();
+    let mut server = accepting.link();
+    for number in 0..20 {
+        client.send(&message(number, 700)).unwrap();
+        client.send(&message(number, 300)).unwrap();
+        // SAFETY: the peer is this process, and does nothing else with the memory.
+        let result = unsafe {
+            server.recv_in_place(|bytes| {
+                let connections = client.metrics().connections;
+                cut(&address);
+                let until = Instant::now() + SOON;
+                while client.metrics().connections == connections && Instant::now() < until {
+                    thread::yield_now();
+                }
+                bytes == message(number, 700)
+            })
+        };
+        assert!(result.unwrap());
+        assert_eq!(server.recv_timeout(SOON).unwrap(), message(number, 300));
+    }
 }

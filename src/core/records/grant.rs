@@ -110,6 +110,22 @@ impl<M: TrustedMemory> Consumer<M> {
     }
 }
 
+#[cfg(feature = "std")]
+impl<M: Memory> Consumer<M> {
+    /// Where the next record lies, which stays there: no other call is needed for that, and none may take it meanwhile.
+    ///
+    /// It is for the caller to know that the other end does not write there, as an end of this crate does not until the record is
+    /// given back.
+    #[inline]
+    pub(crate) fn peek(&self) -> Result<::core::ptr::NonNull<[u8]>, ReadError> {
+        // SAFETY: `at` is below the number of words.
+        let found = unsafe { self.find(self.at) }?;
+        let first = bytes(&self.memory, found.at);
+        // SAFETY: within the words, which are somewhere.
+        Ok(::core::ptr::NonNull::slice_from_raw_parts(unsafe { ::core::ptr::NonNull::new_unchecked(first) }, found.len))
+    }
+}
+
 /// A batch on its way out; its room is given back also when whoever reads it panics.
 struct Taken<'c, M: Memory> {
     consumer: &'c mut Consumer<M>,

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::incoming::{Buffer, Missed};
 use super::listener::Expected;
 use super::metrics::Metrics;
 use super::options::Options;
+use super::region::Region;
 use super::shared::{For, Look, Shared};
 use super::wire::Identity;
 use super::{Ending, Error, Transport, handshake};
@@ -432,6 +434,50 @@ impl Receiver {
             Some(len) => Ok(len),
             None => attempt(&self.handle, &mut into, Look::First)?.ok_or(Error::WouldBlock),
         }
+    }
+
+    /// Lends the next message to `read`, where it lies in the ring if it has come by that, else as a copy; waits for it. It saves the
+    /// copy of a long message that is looked at once. If `read` panics, the message is received once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Receiver::recv).
+    ///
+    /// # Safety
+    ///
+    /// The peer is trusted: it runs this crate, and nothing in its process writes over what it has sent. Otherwise the bytes could
+    /// change while they are read, which is undefined behaviour whatever `read` does with them. All other calls hand out copies.
+    pub unsafe fn recv_in_place<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        enum Lent {
+            InPlace(Arc<Region>, NonNull<[u8]>),
+            Copied(usize),
+        }
+        let buffer = &mut self.buffer;
+        let lent = self.handle.wait(For::Messages, None, &mut self.spin, |shared, look| {
+            shared.check_fork()?;
+            // SAFETY: this is the receiver.
+            if let Some((region, message)) = unsafe { shared.receiving() }.peek() {
+                return Ok(Some(Lent::InPlace(region, message)));
+            }
+            Ok(attempt(shared, buffer, look)?.map(Lent::Copied))
+        })?;
+        let (_region, message) = match lent {
+            Lent::Copied(len) => return Ok(read(&self.buffer[..len])),
+            Lent::InPlace(region, message) => (region, message),
+        };
+        // SAFETY: in the region, which is kept; the record was checked to end in it. Its room is given back by `pass`, at the earliest,
+        // and until then a peer that can be trusted, as the caller says, does not write there.
+        let result = read(unsafe { message.as_ref() });
+        // SAFETY: this is the receiver. In the meantime the connection may have been lost: then the message waits among those that came
+        // early, as the first, because nobody else receives.
+        let mut incoming = unsafe { self.handle.receiving() };
+        let (outcome, connection) = (incoming.pass(), incoming.connection().cloned());
+        self.handle.time_acknowledgements(&mut incoming);
+        drop(incoming);
+        if let (Err(fault), Some(connection)) = (outcome, connection) {
+            self.handle.lost(&connection, fault.into());
+        }
+        Ok(result)
     }
 
     fn recv_until(&mut self, deadline: Option<Deadline>) -> Result<usize, Error> {

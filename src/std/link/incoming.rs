@@ -1,11 +1,13 @@
 //! What a link receives: from the ring or from the socket, in one order, and when it is acknowledged.
 
 use std::collections::VecDeque;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::Ending;
 use super::connection::{Connection, Parcel};
 use super::outgoing::wake_by_socket;
+use super::region::Region;
 use super::region::Ring;
 use super::wire::{Fault, Hello, Identity, MARKED, SWITCH};
 use crate::core::ack::{Batch, Policy, Range, Status};
@@ -179,6 +181,30 @@ impl Incoming {
     /// The connection that it comes over.
     pub(super) fn connection(&self) -> Option<&Arc<Connection>> {
         self.connection.as_ref()
+    }
+
+    /// The next message where it lies in the ring, and what it is in, if it is there and has come by the ring. It stays the next one
+    /// until it is [passed](Incoming::pass).
+    pub(super) fn peek(&self) -> Option<(Arc<Region>, NonNull<[u8]>)> {
+        let ring = self.ring.as_ref().filter(|_| self.in_ring && self.early.is_empty())?;
+        let region = self.connection.as_ref()?.region.clone()?;
+        Some((region, ring.peek().ok()?))
+    }
+
+    /// Goes on behind the next message, which was [peeked](Incoming::peek) at, wherever it is by now.
+    pub(super) fn pass(&mut self) -> Result<(), Fault> {
+        if let Some((sequence, message)) = self.early.pop_front() {
+            self.early_bytes -= message.len() + OVERHEAD;
+            if sequence > 0 {
+                self.count(sequence, message.len());
+            }
+            return Ok(());
+        }
+        let Some(ring) = &mut self.ring else { return Ok(()) };
+        let len = ring.pass_by().map_err(|_| Fault::Memory)?;
+        self.received += 1;
+        self.count(self.received, len);
+        Ok(())
     }
 
     /// Takes the next message that the connection has.
