@@ -356,9 +356,13 @@ impl Sender {
         self.handle.wait(For::Room, Some(Deadline::after(timeout)), &mut self.spin, attempt)
     }
 
-    /// Has messages from the next one on go this way, if there are two: nothing is lost, repeated or overtaken by it.
+    /// Has messages from the next one on go this way, if there are two: nothing is lost, repeated or overtaken by it. In a forked
+    /// child it does nothing.
     pub fn prefer(&mut self, transport: Transport) {
-        self.handle.outgoing().prefer(transport);
+        // There a thread of the parent's may be inside for ever.
+        if self.handle.check_fork().is_ok() {
+            self.handle.outgoing().prefer(transport);
+        }
     }
 
     /// What is known of the link.
@@ -486,9 +490,13 @@ impl Receiver {
     }
 
     /// The name that the other end has on this link, for as long as its process has the link. Another one: another process has
-    /// come in its place.
+    /// come in its place. Zeros in a forked child.
     pub fn peer(&self) -> [u8; 16] {
-        self.handle.incoming().received().0
+        match self.handle.check_fork() {
+            Ok(()) => self.handle.incoming().received().0,
+            // There a thread of the parent's may be inside for ever.
+            Err(_) => [0; 16],
+        }
     }
 
     /// Acknowledges all that was received, which with [`Policy::Deferred`](crate::ack::Policy::Deferred) nothing else does.
