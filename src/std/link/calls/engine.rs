@@ -5,7 +5,8 @@
 //! only tasks wait, the reactor's thread receives for them.
 //!
 //! What is locked: `state` for moments, with nothing of the link's called meanwhile that may call back; `inbox` by whoever leads, `state` within
-//! it. The outbox's queue is locked by whoever sends, with `state` not locked.
+//! it. The outbox's queue is locked by whoever sends, with `state` not locked, and the program is told of nothing meanwhile: a callback may
+//! begin a call.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -149,7 +150,7 @@ impl Engine {
                 jobs: VecDeque::new(),
                 stopping: false,
             }),
-            outbox: Outbox::new(sender, keys[0]),
+            outbox: Outbox::new(shared.clone(), sender, keys[0]),
             kicked: AtomicBool::new(false),
             next: AtomicU64::new(0),
             waker: Waker::from(Arc::new(Call(weak.clone()))),
