@@ -50,12 +50,29 @@ fn many_threads_call_at_once_and_each_has_its_own_answer() {
 }
 
 #[test]
+fn a_plain_call_of_a_method_that_answers_in_parts_is_told_to_ask_for_a_stream() {
+    let (here, there) = ends(Link::options(), Link::options());
+    let parts = |request: &mut Request<'_>| {
+        assert_eq!(request.send(b"part").err(), (!request.is_stream()).then_some(Stopped::NotAStream));
+        request.send(b"part")?;
+        Ok(b"end".to_vec())
+    };
+    let _service = here.serve(Methods::new().on("parts", parts)).unwrap();
+    let caller = there.into_caller();
+    let error = caller.call("parts", b"", SOON).unwrap_err();
+    assert_eq!(error, CallError::NeedsStream);
+    assert!(error.to_string().contains("Caller::stream"), "{error}");
+    let mut stream = caller.stream("parts", b"", SOON).unwrap();
+    assert_eq!(stream.by_ref().collect::<Result<Vec<_>, _>>().unwrap(), [b"part", b"part"]);
+    assert_eq!(stream.end(), Some(&b"end"[..]));
+}
+
+#[test]
 fn errors_say_what_was_wrong() {
     let (here, there) = ends(Link::options().max_message(100_000), Link::options());
     let methods = echo()
         .on("fail", |request| Err(Failure::new(7, String::from_utf8_lossy(request.payload()))))
         .on("panic", |_| panic!("as asked for"))
-        .on("part", |request| Ok(request.send(b"part").map(|()| Vec::new())?))
         .on("long", |_| Ok(vec![0; 200_000]));
     let service = here.serve(methods).unwrap();
     let caller = calls::Options::default().max_calls(2).caller(there);
@@ -63,7 +80,6 @@ fn errors_say_what_was_wrong() {
     assert_eq!(call("fail", "näh".as_bytes()), Err(CallError::Failed { code: 7, text: "näh".into() }));
     assert_eq!(call("no", b""), Err(CallError::NoSuchMethod));
     assert_eq!(call("panic", b""), Err(CallError::Panicked));
-    assert_eq!(call("part", b""), Err(CallError::Failed { code: 0, text: Stopped::NotAStream.to_string() }));
     assert_eq!(call("long", b"").unwrap().len(), 200_000, "this end takes more than the other one");
     assert!(matches!(call("echo", &vec![0; 100_000]), Err(CallError::TooLarge { max: 100_000, .. })));
     assert_eq!(call(&"x".repeat(256), b""), Err(CallError::Method { len: 256 }));

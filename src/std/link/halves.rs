@@ -20,7 +20,7 @@ use super::listener::Expected;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::region::Region;
-use super::shared::{For, Look, Shared};
+use super::shared::{For, Look, Shared, Unsent};
 use super::wire::Identity;
 use super::{Ending, Error, Transport, handshake};
 use crate::std::futex::{Deadline, Spin};
@@ -538,15 +538,13 @@ fn quickly(shared: &Arc<Shared>, into: &mut [u8]) -> Option<usize> {
 pub(super) unsafe fn try_send(shared: &Arc<Shared>, message: &[u8]) -> Result<Option<u64>, Error> {
     // SAFETY: says the caller.
     let mut outgoing = unsafe { shared.sending() };
-    let refused = match outgoing.send(message) {
-        Ok(sequence) => return Ok(Some(sequence)),
-        Err(refused) => refused,
-    };
-    let connection = outgoing.connection().cloned();
+    let outcome = outgoing.send(message).map_err(|refused| Unsent::over(&outgoing, refused));
+    // The connection is ended with nothing locked.
     drop(outgoing);
-    match shared.refuse(refused, message.len(), connection) {
-        Error::WouldBlock => Ok(None),
-        error => Err(error),
+    match outcome.map_err(|unsent| shared.refuse(unsent, message.len())) {
+        Ok(sequence) => Ok(Some(sequence)),
+        Err(Error::WouldBlock) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -561,10 +559,10 @@ pub(super) unsafe fn try_flush(shared: &Arc<Shared>) -> Result<Option<()>, Error
     let mut outgoing = unsafe { shared.sending() };
     let outcome = outgoing.look();
     let is_done = outgoing.pending() == 0;
-    let connection = outgoing.connection().cloned();
+    let outcome = outcome.map_err(|fault| Unsent::over(&outgoing, fault.into()));
     drop(outgoing);
     match (outcome, is_done) {
-        (Err(fault), _) => Err(shared.refuse(fault.into(), 0, connection)),
+        (Err(unsent), _) => Err(shared.refuse(unsent, 0)),
         (Ok(()), true) => Ok(Some(())),
         (Ok(()), false) => ending.map_or(Ok(None), |ending| Err(ending.into())),
     }

@@ -1,12 +1,12 @@
 //! The thread that a process has for its links: it reads the sockets that nobody reads at the moment, writes what a socket would
 //! not take, and keeps time. It is started with the first link and sleeps while there is nothing to do.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::connection::Connection;
 use super::shared::Shared;
+use super::wakers::Key;
 use crate::core::atomic::{AtomicU64, Ordering};
 use crate::std::fork::PerProcess;
 use crate::std::futex::{self, Deadline};
@@ -35,14 +36,32 @@ pub(super) struct Reactor {
 #[derive(Debug, Default)]
 struct State {
     links: HashMap<u64, Entry>,
-    /// When, and who.
-    timers: BinaryHeap<Reverse<(u64, u64)>>,
-    sleepers: HashMap<u64, Weak<Shared>>,
+    /// When, and who: each once for a time.
+    timers: BTreeMap<(u64, Whom), Called>,
+    /// When a key's timer goes off, of which it has one.
+    keys: HashMap<Key, u64>,
     /// Connections of links that are closed, which still have something to send, and until when they may.
     lingering: HashMap<u64, (Arc<Connection>, Deadline)>,
-    /// Of links and of timers.
+    /// Of links.
     next: u64,
 }
+
+/// Whom a timer is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Whom {
+    /// By where it is, which is nobody else's while the timer has a weak reference to it.
+    Link(usize),
+    Key(Key),
+}
+
+#[derive(Debug)]
+enum Called {
+    Link(Weak<Shared>),
+    Key(Waker),
+}
+
+/// Nanoseconds between two times at which a link is called, so that one that asks all the time has so many timers and no more.
+const GRAIN: u64 = 1 << 17;
 
 /// `None` until there is a link. A forked child begins without one.
 static REACTOR: PerProcess<Mutex<Option<Arc<Reactor>>>> = PerProcess::new();
@@ -146,7 +165,7 @@ impl Reactor {
             state.lingering.insert(token, (connection.clone(), until));
         }
         // Its time may be the next one.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        self.ring();
     }
 
     /// Goes on with a lingering connection, and lets go of it when it has nothing more to send, or `is_over`.
@@ -159,21 +178,38 @@ impl Reactor {
         }
     }
 
-    /// Has the link called at `due`, on the monotonic clock.
+    /// Has the link called at `due`, on the monotonic clock, or a little later.
     pub(super) fn call_at(&self, due: u64, shared: &Weak<Shared>) {
-        let is_first = {
-            let mut state = self.state();
-            state.next += 1;
-            let key = state.next;
-            state.sleepers.insert(key, shared.clone());
-            let is_first = state.timers.peek().is_none_or(|Reverse((first, _))| due < *first);
-            state.timers.push(Reverse((due, key)));
-            is_first
-        };
-        if is_first {
-            // Full means that it rings already.
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        let due = due.div_ceil(GRAIN).saturating_mul(GRAIN);
+        let whom = Whom::Link(shared.as_ptr() as usize);
+        let mut state = self.state();
+        if state.timers.contains_key(&(due, whom)) {
+            return;
         }
+        let is_first = state.insert(due, whom, Called::Link(shared.clone()));
+        drop(state);
+        if is_first {
+            self.ring();
+        }
+    }
+
+    /// Wakes at `due`, on the monotonic clock. Replaces the time that `key` had before.
+    fn wake_at(&self, due: u64, key: Key, waker: &Waker) {
+        let mut state = self.state();
+        // Dropped once nothing is locked, as it may do anything.
+        let replaced = state.remove(key);
+        state.keys.insert(key, due);
+        let is_first = state.insert(due, Whom::Key(key), Called::Key(waker.clone()));
+        drop(state);
+        drop(replaced);
+        if is_first {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        // Full means that it rings already.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
     fn run(&self) {
@@ -181,7 +217,7 @@ impl Reactor {
         loop {
             let due = {
                 let state = self.state();
-                let timer = state.timers.peek().map(|Reverse((due, _))| Deadline::at(*due));
+                let timer = state.timers.first_key_value().map(|((due, _), _)| Deadline::at(*due));
                 futex::earlier(timer, state.lingering.values().map(|(_, until)| *until).min())
             };
             let timeout = due.map(Deadline::left);
@@ -218,19 +254,65 @@ impl Reactor {
         let is_over = |(token, (_, until)): (&u64, &(_, Deadline))| until.has_passed().then_some(*token);
         let over: Vec<u64> = self.state().lingering.iter().filter_map(is_over).collect();
         over.into_iter().for_each(|token| self.serve_lingering(token, true));
-        loop {
-            let now = futex::now();
-            let called = {
-                let mut state = self.state();
-                match state.timers.peek() {
-                    Some(Reverse((due, _))) if *due <= now => {}
-                    _ => return,
+        let now = futex::now();
+        let mut due = Vec::new();
+        let mut state = self.state();
+        while let Some(first) = state.timers.first_entry().filter(|first| first.key().0 <= now) {
+            let ((_, whom), called) = first.remove_entry();
+            if let Whom::Key(key) = whom {
+                state.keys.remove(&key);
+            }
+            due.push(called);
+        }
+        drop(state);
+        // Who asks to be called again at once is, after the sockets.
+        for called in due {
+            match called {
+                Called::Link(shared) => {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.tick(now);
+                    }
                 }
-                state.timers.pop().and_then(|Reverse((_, key))| state.sleepers.remove(&key))
-            };
-            if let Some(shared) = called.and_then(|shared| shared.upgrade()) {
-                shared.tick(now);
+                Called::Key(waker) => waker.wake(),
             }
         }
     }
+}
+
+impl State {
+    /// Returns whether it is to go off before all others.
+    fn insert(&mut self, due: u64, whom: Whom, called: Called) -> bool {
+        let is_first = self.timers.first_key_value().is_none_or(|((first, _), _)| due < *first);
+        self.timers.insert((due, whom), called);
+        is_first
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Called> {
+        let due = self.keys.remove(&key)?;
+        self.timers.remove(&(due, Whom::Key(key)))
+    }
+}
+
+/// Wakes at `due`, on the monotonic clock, from the reactor's thread. Replaces the time that `key` had before.
+pub(super) fn wake_at(due: u64, key: Key, waker: &Waker) {
+    // None in a forked child, which waits for nothing of its parent's.
+    let reactor = running().clone();
+    if let Some(reactor) = reactor {
+        reactor.wake_at(due, key, waker);
+    }
+}
+
+/// Wakes no more.
+pub(super) fn forget(key: Key) {
+    let reactor = running().clone();
+    if let Some(reactor) = reactor {
+        let removed = reactor.state().remove(key);
+        drop(removed);
+    }
+}
+
+/// How many timers there are, of all links of this process.
+#[cfg(test)]
+pub(super) fn timers() -> usize {
+    running().as_ref().map_or(0, |reactor| reactor.state().timers.len())
 }

@@ -36,6 +36,20 @@ pub(super) enum Look {
     BeforeSleep,
 }
 
+/// Why a message was not sent, and over which connection, if that must end for it.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    pub(super) refused: Refused,
+    connection: Option<Arc<Connection>>,
+}
+
+impl Unsent {
+    pub(super) fn over(outgoing: &Outgoing, refused: Refused) -> Self {
+        let connection = outgoing.connection().filter(|_| matches!(refused, Refused::Ended(_))).cloned();
+        Unsent { refused, connection }
+    }
+}
+
 /// How a link is at the moment.
 #[derive(Debug)]
 enum Life {
@@ -544,16 +558,16 @@ impl Shared {
         }
     }
 
-    /// Ends the connection, over which it was to be sent, if a half has found that it must.
-    pub(super) fn refuse(self: &Arc<Self>, refused: Refused, len: usize, connection: Option<Arc<Connection>>) -> Error {
-        match refused {
+    /// Ends the connection, if a half has found that it must.
+    pub(super) fn refuse(self: &Arc<Self>, unsent: Unsent, len: usize) -> Error {
+        match unsent.refused {
             Refused::Full => match self.ending() {
                 Some(ending) => ending.into(),
                 None => Error::WouldBlock,
             },
             Refused::TooLarge { max } => Error::TooLarge { len, max },
             Refused::Ended(ending) => {
-                if let Some(connection) = connection {
+                if let Some(connection) = unsent.connection {
                     self.lost(&connection, ending);
                 }
                 match self.ending() {

@@ -7,7 +7,7 @@ use super::shared::For;
 use crate::core::atomic::{AtomicU64, Ordering};
 
 /// Names whoever waits: what it asked for before is replaced by what it asks for now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Key(u64);
 
 impl Key {

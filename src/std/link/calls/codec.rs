@@ -47,6 +47,8 @@ codes! {
         Busy = 6,
         /// The handler has panicked.
         Panicked = 7,
+        /// The handler answers in parts, and none were asked for.
+        NeedsStream = 8,
     }
 }
 
@@ -161,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bodies() -> impl Strategy<Value = (u8, u32, u64, u8, String, Vec<u8>)> {
-        (0..6u8, any::<u32>(), any::<u64>(), 1..8u8, "\\PC{0,60}", proptest::collection::vec(any::<u8>(), 0..100))
+        (0..6u8, any::<u32>(), any::<u64>(), 1..9u8, "\\PC{0,60}", proptest::collection::vec(any::<u8>(), 0..100))
     }
 
     proptest! {
@@ -185,7 +187,7 @@ mod tests {
         fn any_bytes_are_a_message_or_say_why_not(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..80),
             kind in 0..9u8,
-            detail in 0..9u8,
+            detail in 0..10u8,
             is_plain: bool,
         ) {
             if let Some(beginning) = bytes.first_chunk_mut::<8>() {
@@ -218,7 +220,7 @@ mod tests {
         assert_eq!(Message::from_bytes(&good[..HEADER - 1]), Err(Malformed::Short));
         let failed = Message { to: 1, id: 2, body: Body::Failed { reason: Reason::Failed, code: 3, text: "x" } };
         let mut bytes = failed.to_bytes();
-        bytes[2] = 8;
+        bytes[2] = 9;
         assert_eq!(Message::from_bytes(&bytes), Err(Malformed::Number));
         let mut cancel = Message { to: 1, id: 2, body: Body::Cancel }.to_bytes();
         cancel.push(0);

@@ -5,7 +5,8 @@
 //! only tasks wait, the reactor's thread receives for them.
 //!
 //! What is locked: `state` for moments, with nothing of the link's called meanwhile that may call back; `inbox` by whoever leads, `state` within
-//! it. The outbox's queue is locked by whoever sends, with `state` not locked.
+//! it. The outbox's queue is locked by whoever sends, with `state` not locked, and the program is told of nothing meanwhile: a callback may
+//! begin a call.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,7 +25,7 @@ use crate::std::futex::{self, Deadline};
 use crate::std::link::shared::{For, Look, Shared};
 use crate::std::link::wakers::Key;
 use crate::std::link::wire::Identity;
-use crate::std::link::{Error, Link, Receiver, halves};
+use crate::std::link::{Error, Link, Receiver, halves, reactor};
 
 /// How much is received at a time by a thread that has something else to do.
 const TURN: usize = 64;
@@ -66,7 +67,7 @@ pub(super) struct State {
     /// Workers that follow.
     idle: Vec<(usize, Arc<Condvar>)>,
     pub(super) tasks: HashMap<u64, Waker>,
-    /// When the reactor is to see which tasks have waited for long enough.
+    /// When the reactor is to see which tasks have waited for long enough. It goes on to be so when the task is gone whose time it is.
     pub(super) alarm: u64,
     pub(super) jobs: VecDeque<Job>,
     pub(super) stopping: bool,
@@ -92,8 +93,8 @@ pub(super) struct Engine {
     /// Numbers of answers that wait to be sent (Relaxed: they are told apart).
     pub(super) next: AtomicU64,
     pub(super) waker: Waker,
-    /// By which this waits on the link: for messages and room, and for times.
-    pub(super) keys: [Key; 2],
+    /// By which this waits: for the link's messages and room; for the time when tasks have waited for long enough; for its turn.
+    pub(super) keys: [Key; 3],
     acks_itself: bool,
     /// How many connections the link had when a call was last begun (Relaxed: whoever is late fails with the calls of before).
     pub(super) seen: AtomicU64,
@@ -135,7 +136,7 @@ impl Engine {
         let (sender, receiver) = link.split();
         let shared: Arc<Shared> = Arc::clone(&sender.handle);
         let (peer, _) = shared.incoming().received();
-        let keys = [Key::new(), Key::new()];
+        let keys = [(); 3].map(|()| Key::new());
         Arc::new_cyclic(|weak| Engine {
             inbox: Mutex::new(Inbox { receiver, peer }),
             state: Mutex::new(State {
@@ -149,7 +150,7 @@ impl Engine {
                 jobs: VecDeque::new(),
                 stopping: false,
             }),
-            outbox: Outbox::new(sender, keys[0]),
+            outbox: Outbox::new(shared.clone(), sender, keys[0]),
             kicked: AtomicBool::new(false),
             next: AtomicU64::new(0),
             waker: Waker::from(Arc::new(Call(weak.clone()))),
@@ -392,7 +393,8 @@ impl Drop for Engine {
         if self.check_fork().is_err() {
             return;
         }
-        self.keys.iter().for_each(|key| self.shared.unregister(*key));
+        self.shared.unregister(self.keys[0]);
+        self.keys[1..].iter().for_each(|key| reactor::forget(*key));
     }
 }
 

@@ -35,6 +35,10 @@ pub enum CallError {
     /// The handler panicked.
     #[error("the handler of the call panicked")]
     Panicked,
+    /// The handler answers in parts, of which this call takes none: make it with [`Caller::stream`](super::Caller::stream). How much of
+    /// it was executed is the handler's affair.
+    #[error("the method answers in parts: call it with `Caller::stream`")]
+    NeedsStream,
     /// The connection was lost, and another process has come in the place of the one that was called. It is not sent the call;
     /// whether the other one has executed it is not known.
     #[error("the process that was called is gone, and another one is in its place")]
@@ -80,6 +84,7 @@ impl CallError {
             Reason::Expired => CallError::DeadlinePassed,
             Reason::Busy => CallError::Busy,
             Reason::Panicked => CallError::Panicked,
+            Reason::NeedsStream => CallError::NeedsStream,
         }
     }
 }
@@ -148,13 +153,14 @@ pub enum Stopped {
     },
 }
 
-/// A handler that cannot go on has stopped, or failed.
+/// A handler that cannot go on has stopped, or failed; of a call that takes no parts a [`CallError::NeedsStream`] is made.
 impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::Cancelled => Failure::cancelled(),
             Stopped::DeadlinePassed => Failure::because(Reason::Expired),
-            Stopped::NotAStream | Stopped::TooLarge { .. } => Failure::new(0, stopped.to_string()),
+            Stopped::NotAStream => Failure::because(Reason::NeedsStream),
+            Stopped::TooLarge { .. } => Failure::new(0, stopped.to_string()),
         }
     }
 }

@@ -134,7 +134,8 @@ impl Request<'_> {
     ///
     /// # Errors
     ///
-    /// [`Stopped`]: it was not sent, and for all but [`Stopped::TooLarge`] no other one will be.
+    /// [`Stopped`]: it was not sent. [`Stopped::NotAStream`], passed on with a `?`, tells the caller what to call
+    /// instead. For all but [`Stopped::TooLarge`] no other one will be, either.
     pub fn send(&mut self, part: &[u8]) -> Result<(), Stopped> {
         self.engine.send_part(self.job.served, self.job.deadline, part)
     }

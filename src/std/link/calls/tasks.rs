@@ -8,6 +8,7 @@ use super::codec::FOREVER;
 use super::engine::{Engine, State, Want};
 use super::table::Step;
 use crate::std::futex;
+use crate::std::link::reactor;
 use crate::std::link::shared::{For, Look};
 
 impl Engine {
@@ -37,7 +38,7 @@ impl Engine {
     fn set_alarm(&self, state: &mut State, due: u64) {
         state.alarm = due;
         if due != FOREVER {
-            self.shared.wake_at(due, self.keys[1], &self.waker);
+            reactor::wake_at(due, self.keys[1], &self.waker);
         }
     }
 
@@ -86,8 +87,8 @@ impl Engine {
             }
             if !is_all {
                 // Other links have their turn in between.
+                reactor::wake_at(0, self.keys[2], &self.waker);
                 let mut state = self.state();
-                self.set_alarm(&mut state, 0);
                 state.again = false;
                 state.leader = None;
                 state.have_one_lead();
@@ -101,5 +102,90 @@ impl Engine {
             state.have_one_lead();
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::task::Poll;
+    use std::thread;
+    use std::time::Duration;
+
+    use crate::std::link::calls::{Caller, Options, Request, Service};
+    use crate::std::link::{Link, reactor};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn ends(window: u32) -> (Service, Caller) {
+        let address = format!("@conduit-tasks-{}-{window}", std::process::id());
+        let options = || Link::options().size(1 << 20);
+        let mut listener = options().listen(&address).unwrap();
+        let connecting = thread::spawn(move || options().connect(&address).unwrap());
+        let service = listener.accept().unwrap().serve(|request: &mut Request<'_>| {
+            while request.is_stream() {
+                request.send(b"x")?;
+            }
+            Ok(Vec::new())
+        });
+        (service.unwrap(), Options::default().window(window).caller(connecting.join().unwrap()))
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    /// Links of other tests have a few of their own.
+    const OTHERS: usize = 1000;
+
+    #[test]
+    fn a_busy_stream_whose_time_is_far_away_leaves_no_timers_behind() {
+        let (_service, caller) = ends(1 << 20);
+        let mut stream = caller.stream("", b"", DAY).unwrap();
+        let before = reactor::timers();
+        run(async {
+            for _ in 0..500_000 {
+                stream.next_part().await.unwrap().unwrap();
+            }
+        });
+        let left = reactor::timers();
+        assert!(left < before + OTHERS, "{left} timers, {before} before");
+    }
+
+    #[test]
+    fn calls_of_any_times_leave_no_timers_behind() {
+        let (_service, caller) = ends(1 << 16);
+        let before = reactor::timers();
+        let count = 5000u32;
+        run(async {
+            for number in 0..count {
+                // Earlier and earlier, so that each is the next one to be over.
+                let mut call = caller.start("", b"", DAY - Duration::from_secs(number.into())).unwrap();
+                let mut first = std::pin::pin!(&mut call);
+                poll_fn(|context| {
+                    let _ = first.as_mut().poll(context);
+                    Poll::Ready(())
+                })
+                .await;
+                drop(call);
+            }
+        });
+        let left = reactor::timers();
+        assert!(left < before + OTHERS, "{left} timers, {before} before");
+    }
+
+    #[test]
+    fn a_task_is_woken_when_its_time_is_over_though_another_one_has_longer() {
+        let (_service, caller) = ends(1 << 17);
+        let _long = caller.stream("", b"", DAY).unwrap();
+        let mut short = caller.stream("", b"", Duration::from_millis(20)).unwrap();
+        let error = run(async {
+            loop {
+                if let Err(error) = short.next_part().await.unwrap() {
+                    return error;
+                }
+            }
+        });
+        assert_eq!(error, crate::std::link::calls::CallError::DeadlinePassed);
     }
 }
