@@ -17,14 +17,14 @@ fn number(value: &Value, key: &str) -> f64 {
 #[test]
 fn ping_measures_a_link_to_a_process_of_its_own_by_either_way() {
     let cli = Cli::new();
-    for (transport, name) in [("shared-memory", "shared memory"), ("socket", "socket")] {
+    for transport in ["shared-memory", "socket"] {
         for polling in [false, true] {
             let mut args = vec!["link", "ping", "--count", "50", "--size", "300", "--json", "--transport", transport];
             args.extend(polling.then_some("--poll"));
             let pinged = cli.run(&args).code(0).json();
             assert_eq!(
-                (&pinged["transport"], &pinged["count"], &pinged["size"]),
-                (&name.into(), &50.into(), &300.into())
+                (&pinged["transport"], &pinged["wanted"], &pinged["count"], &pinged["size"]),
+                (&transport.into(), &transport.into(), &50.into(), &300.into())
             );
             let times = ["min_ns", "p50_ns", "p99_ns", "max_ns"].map(|key| number(&pinged, key));
             assert!(times[0] > 0.0 && times.is_sorted(), "{pinged}");
@@ -40,7 +40,7 @@ fn bench_shows_both_ways_beside_each_other() {
     let rows = benched.as_array().unwrap();
     let what: Vec<_> =
         rows.iter().map(|row| (number(row, "size") as u32, row["transport"].as_str().unwrap())).collect();
-    assert_eq!(what, [(100, "shared memory"), (100, "socket"), (3000, "shared memory"), (3000, "socket")]);
+    assert_eq!(what, [(100, "shared-memory"), (100, "socket"), (3000, "shared-memory"), (3000, "socket")]);
     assert!(rows.iter().all(|row| number(row, "messages_per_second") > 0.0), "{benched}");
 }
 
@@ -94,7 +94,7 @@ fn what_is_too_long_for_the_ring_is_not_said_to_go_through_it() {
     let benched = cli.run(&args).code(0);
     let rows = benched.json();
     let ways: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["transport"].as_str().unwrap()).collect();
-    assert_eq!(ways, ["shared memory", "socket", "socket", "socket"]);
+    assert_eq!(ways, ["shared-memory", "socket", "socket", "socket"]);
     assert!(benched.err.contains("messages of 20.5 kB went over the socket"), "{benched:?}");
 }
 
@@ -102,7 +102,7 @@ fn what_is_too_long_for_the_ring_is_not_said_to_go_through_it() {
 fn the_ring_of_ping_takes_messages_of_the_size_that_is_asked_for() {
     let cli = Cli::new();
     let pinged = cli.run(&["link", "ping", "--count", "3", "--size", "200KiB", "--json"]).code(0);
-    assert_eq!((&pinged.json()["transport"], pinged.err.as_str()), (&"shared memory".into(), ""));
+    assert_eq!((&pinged.json()["transport"], pinged.err.as_str()), (&"shared-memory".into(), ""));
 }
 
 /// A listener of the test's own, and a command that has connected to it, with its link.
@@ -159,14 +159,14 @@ fn an_interrupted_bench_tells_what_was_received_by_then() {
     let benched = benching.end().code(0).json();
     let rows = benched.as_array().unwrap();
     assert_eq!(rows.len(), 1, "{benched}");
-    assert_eq!((&rows[0]["messages"], &rows[0]["transport"]), (&1000.into(), &"shared memory".into()));
+    assert_eq!((&rows[0]["messages"], &rows[0]["transport"]), (&1000.into(), &"shared-memory".into()));
 }
 
 #[test]
 fn a_link_that_is_closed_before_the_answer_has_ended_well() {
     let cli = Cli::new();
     let (expected, passed) = Link::options().size(4096).pair().unwrap();
-    let mut command = cli.command(&["link", "serve", "--inherited"]);
+    let mut command = cli.command(&["link", "inherited"]);
     let serving = Running::start_by(&mut command, |command| passed.spawn(command));
     let mut link = expected.accept().unwrap();
     link.send(b"echo").unwrap();
@@ -198,7 +198,54 @@ fn nobody_there_and_sizes_that_cannot_be_are_told() {
     let cli = Cli::new();
     let nobody = cli.run(&["link", "ping", "@conduit-nobody-is-there"]).code(1);
     assert!(nobody.err.contains("cannot connect to @conduit-nobody-is-there"), "{nobody:?}");
-    let small = cli.run(&["link", "bench", "--ring", "100"]).code(2);
-    assert!(small.err.contains("4096") && small.err.contains("16777216"), "{small:?}");
+    for command in ["ping", "bench"] {
+        for (argument, value, range) in [
+            ("--size", "0", "1 B to 16 MiB is possible"),
+            ("--size", "100MiB", "1 B to 16 MiB is possible"),
+            ("--ring", "100", "4 KiB to 16 MiB is possible"),
+            ("--ring", "17MiB", "4 KiB to 16 MiB is possible"),
+        ] {
+            // Before anything is connected to.
+            let refused = cli.run(&["link", command, "@conduit-nobody-is-there", argument, value]).code(2);
+            assert!(refused.err.contains(range), "{refused:?}");
+        }
+    }
     cli.run(&["link", "serve"]).code(2);
+}
+
+#[test]
+fn the_longest_message_that_may_be_asked_for_comes_back() {
+    let cli = Cli::new();
+    let pinged = cli.run(&["link", "ping", "--count", "1", "--size", "16MiB", "--json"]).code(0).json();
+    assert_eq!((&pinged["count"], &pinged["transport"]), (&1.into(), &"socket".into()));
+}
+
+#[test]
+fn ping_takes_the_ring_that_it_is_given() {
+    let cli = Cli::new();
+    let pinged = cli.run(&["link", "ping", "--count", "3", "--size", "3000", "--ring", "4KiB", "--json"]).code(0);
+    let found = pinged.json();
+    assert_eq!((&found["wanted"], &found["transport"]), (&"shared-memory".into(), &"socket".into()));
+    assert!(pinged.err.contains("its ring of 4 KiB is too small"), "{pinged:?}");
+}
+
+#[test]
+fn bench_tells_the_way_that_was_wanted_beside_the_one_that_was_gone() {
+    let cli = Cli::new();
+    let args = ["link", "bench", "--time", "10ms", "--size", "1MiB"];
+    let rows = cli.run(&[&args[..], &["--json"]].concat()).code(0).json();
+    let ways = |at: usize| ["wanted", "transport"].map(|key| rows[at][key].as_str().unwrap().to_owned());
+    assert_eq!([ways(0), ways(1)], [["shared-memory", "socket"], ["socket", "socket"]]);
+    let shown = cli.run(&args).code(0).out;
+    assert!(shown.contains("wanted") && shown.contains("shared-memory"), "{shown}");
+}
+
+#[test]
+fn help_says_what_has_to_be_given_and_what_is_taken_else() {
+    let cli = Cli::new();
+    let serve = cli.run(&["link", "serve", "--help"]).code(0).out;
+    assert!(serve.contains("<ADDRESS>") && !serve.contains("[ADDRESS]"), "{serve}");
+    let ping = cli.run(&["link", "ping", "--help"]).code(0).out;
+    assert!(ping.contains("[default: none]") && ping.contains("--ring"), "{ping}");
+    assert!(!cli.run(&["link", "--help"]).code(0).out.contains("inherited"));
 }

@@ -189,7 +189,8 @@ pub enum Policy {
         /// Nanoseconds.
         age: u64,
     },
-    /// When whoever collects them asks for them, and when there is no room for more.
+    /// When whoever collects them asks for them; those of a [`Batch`] also when it has no room for more. A link's end needs no room for
+    /// them, and acknowledges when the program says so and never else.
     Deferred,
 }
 

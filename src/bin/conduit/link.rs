@@ -32,6 +32,9 @@ enum Action {
     Bench(Bench),
     /// Be the other end of `ping` and `bench`, until interrupted
     Serve(Serve),
+    /// Serve the link that was inherited, and end with it
+    #[command(hide = true)]
+    Inherited,
 }
 
 #[derive(clap::Args)]
@@ -42,12 +45,16 @@ struct Ping {
     /// How many messages
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
-    /// How long each message is
-    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = units::size)]
+    /// How long each message is, up to 16MiB
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = message_size)]
     size: usize,
-    /// How long to wait between two messages
+    /// How long to wait between two messages. Without a wait an end hardly ever sleeps for the next one, because it looks again and
+    /// again for a while before it does: have it wait to measure how long waking takes [default: none]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     interval: Option<Duration>,
+    /// The size of the ring, 4KiB to 16MiB [default: 64KiB, or what the messages need]
+    #[arg(long, value_name = "BYTES", value_parser = ring_size)]
+    ring: Option<usize>,
     /// By which way
     #[arg(long, value_enum, default_value_t = Transport::SharedMemory)]
     transport: Transport,
@@ -61,14 +68,14 @@ struct Bench {
     /// Where `conduit link serve` listens: a path, or a name behind an @ [default: a process of its own]
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     address: Option<String>,
-    /// How long each message is; may be given more than once [default: 256, 1024, 4096]
-    #[arg(long, value_name = "BYTES", value_parser = units::size)]
+    /// How long each message is, up to 16MiB; may be given more than once [default: 256, 1024, 4096]
+    #[arg(long, value_name = "BYTES", value_parser = message_size)]
     size: Vec<usize>,
     /// How long to measure each
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
     time: Duration,
-    /// The size of the ring
-    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = units::size)]
+    /// The size of the ring, 4KiB to 16MiB
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = ring_size)]
     ring: usize,
     /// By one way only [default: both, beside each other]
     #[arg(long, value_enum)]
@@ -78,11 +85,19 @@ struct Bench {
 #[derive(clap::Args)]
 struct Serve {
     /// Where to listen: a path, or a name behind an @
-    #[arg(required_unless_present = "inherited", value_hint = clap::ValueHint::AnyPath)]
-    address: Option<String>,
-    /// Serve the link that was inherited, and end with it
-    #[arg(long, hide = true, conflicts_with = "address")]
-    inherited: bool,
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
+    address: String,
+}
+
+/// The longest message that an end takes.
+const MAX_LEN: usize = 16 << 20;
+
+fn message_size(text: &str) -> std::result::Result<usize, String> {
+    units::size_within(text, 1, MAX_LEN)
+}
+
+fn ring_size(text: &str) -> std::result::Result<usize, String> {
+    units::size_within(text, MIN_SIZE, MAX_SIZE)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,9 +107,10 @@ enum Transport {
 }
 
 impl Transport {
+    /// As it is given as an argument.
     fn name(self) -> &'static str {
         match self {
-            Transport::SharedMemory => "shared memory",
+            Transport::SharedMemory => "shared-memory",
             Transport::Socket => "socket",
         }
     }
@@ -158,6 +174,7 @@ pub fn run(args: &Args, context: &Context) -> Result {
         Action::Ping(args) => ping(args, context),
         Action::Bench(args) => bench(args, context),
         Action::Serve(args) => serve(args),
+        Action::Inherited => inherited(),
     }
 }
 
@@ -176,7 +193,7 @@ impl Other {
                 let program =
                     std::env::current_exe().map_err(|error| Failure::Failed(format!("no program: {error}")))?;
                 let mut command = Command::new(program);
-                command.args(["link", "serve", "--inherited"]);
+                command.args(["link", "inherited"]);
                 // Its interruption is the end of the link.
                 command.process_group(0);
                 let started = passed.spawn(&mut command);
@@ -224,8 +241,9 @@ fn ping(args: &Ping, context: &Context) -> Result {
     let mut events = Events::new()?;
     let interruption = events.interruption();
     // Of which a message may have a little less than half.
-    let ring = args.size.saturating_mul(2).saturating_add(MIN_SIZE).clamp(DEFAULT_SIZE, MAX_SIZE);
-    let options = Link::options().transport(args.transport.into()).size(ring).reconnect(Reconnect::NEVER);
+    let needed = args.size.saturating_mul(2).saturating_add(MIN_SIZE).clamp(DEFAULT_SIZE, MAX_SIZE);
+    let ring = args.ring.unwrap_or(needed);
+    let options = options().transport(args.transport.into()).size(ring);
     let mut other = Other::reach(args.address.as_deref(), options, if args.poll { ECHO_POLLING } else { ECHO })?;
     let message = vec![0x5A; args.size];
     let mut times = Histogram::new();
@@ -273,7 +291,7 @@ fn ping(args: &Ping, context: &Context) -> Result {
     let max = times.max().unwrap_or(0);
     if context.json {
         print_json(&json!({
-            "transport": transport.name(), "size": args.size, "polling": args.poll, "count": times.count(),
+            "wanted": args.transport.name(), "transport": transport.name(), "size": args.size, "polling": args.poll, "count": times.count(),
             "min_ns": least, "p50_ns": figure(0.5), "p99_ns": figure(0.99), "max_ns": max,
         }))?;
     } else {
@@ -335,13 +353,14 @@ fn bench(args: &Bench, context: &Context) -> Result {
         return Ok(Outcome::Interrupted);
     }
     if context.json {
-        print_json(&Value::from(rows.iter().map(|(row, _)| row.to_json()).collect::<Vec<_>>()))?;
+        print_json(&Value::from(rows.iter().map(|(row, wish)| row.to_json(*wish)).collect::<Vec<_>>()))?;
     } else {
-        let mut table = Table::new(&["size", "by", "messages/s", "bytes/s"]);
-        for (row, _) in &rows {
+        let mut table = Table::new(&["size", "wanted", "went by", "messages/s", "bytes/s"]);
+        for (row, wish) in &rows {
             let bytes = units::bytes(row.rate * row.size as f64);
             let rate = units::count(row.rate as u64);
-            table.row(vec![units::bytes(row.size as f64), row.transport.name().into(), rate, bytes]);
+            let size = units::bytes(row.size as f64);
+            table.row(vec![size, wish.name().into(), row.transport.name().into(), rate, bytes]);
         }
         let mut out = Out::new();
         table.print(&mut out)?;
@@ -363,9 +382,9 @@ struct Streamed {
 }
 
 impl Streamed {
-    fn to_json(&self) -> Value {
+    fn to_json(&self, wish: Transport) -> Value {
         json!({
-            "size": self.size, "transport": self.transport.name(), "messages": self.messages,
+            "size": self.size, "wanted": wish.name(), "transport": self.transport.name(), "messages": self.messages,
             "messages_per_second": self.rate, "bytes_per_second": self.rate * self.size as f64,
         })
     }
@@ -373,7 +392,7 @@ impl Streamed {
 
 /// Sends for a while, and until all of it is acknowledged. Interrupted, it counts what is by then.
 fn stream(args: &Bench, size: usize, wish: Transport, interruption: &AtomicBool) -> Result<Streamed> {
-    let options = Link::options().transport(wish.into()).size(args.ring).reconnect(Reconnect::NEVER);
+    let options = options().transport(wish.into()).size(args.ring);
     let mut other = Other::reach(args.address.as_deref(), options, SWALLOW)?;
     let message = vec![0x5A; size];
     let (start, mut messages) = (Instant::now(), 0);
@@ -398,15 +417,21 @@ fn stream(args: &Bench, size: usize, wish: Transport, interruption: &AtomicBool)
     Ok(Streamed { size, transport, messages, rate })
 }
 
+/// What both ends have in common. Whoever measures does not come back after a connection is lost, so nothing is kept for it.
+fn options() -> Options {
+    Link::options().max_message(MAX_LEN).reconnect(Reconnect::NEVER)
+}
+
+fn inherited() -> Result {
+    let inherited = Link::inherited(options().size(MAX_SIZE));
+    let link = inherited.ok_or_else(|| Failure::Usage("no link was inherited".into()))??;
+    answer(link).map(|()| Outcome::Done)
+}
+
 fn serve(args: &Serve) -> Result {
-    // Whoever measures does not come back after a connection is lost, so nothing is kept for it.
-    let options = Link::options().size(MAX_SIZE).reconnect(Reconnect::NEVER);
-    let Some(address) = &args.address else {
-        let link = Link::inherited(options).ok_or_else(|| Failure::Usage("no link was inherited".into()))??;
-        return answer(link).map(|()| Outcome::Done);
-    };
+    let address = &args.address;
     let mut events = Events::new()?.without_output();
-    let mut listener = options.listen(address)?;
+    let mut listener = options().size(MAX_SIZE).listen(address)?;
     let file = SocketFile::at(address);
     note(format_args!("listening at {address}"));
     let (bell, (failed, failure)) = (events.bell(), channel());

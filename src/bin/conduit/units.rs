@@ -1,5 +1,6 @@
 //! Quantities as people write and read them.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 /// Reads `250ms`, `5s`, `1.5m`.
@@ -24,6 +25,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// Reads `4096`, `64K`, `1MiB`.
 pub fn size(text: &str) -> Result<usize, String> {
+    size_of(text, 1.0..=1e12, || "1 byte to 1 TB is possible".into())
+}
+
+/// Reads a size from `least` to `most`.
+pub fn size_within(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let range = || format!("{} to {} is possible", memory(least as u64), memory(most as u64));
+    size_of(text, least as f64..=most as f64, range)
+}
+
+fn size_of(text: &str, possible: RangeInclusive<f64>, range: impl FnOnce() -> String) -> Result<usize, String> {
     let (number, unit) = split(text);
     let bytes = match unit {
         "" | "B" => 1.0,
@@ -36,8 +47,8 @@ pub fn size(text: &str) -> Result<usize, String> {
         _ => return Err(format!("`{unit}` is no unit of size: K, M, G (of 1024) and kB, MB, GB (of 1000) are")),
     };
     let total = number.ok_or_else(|| format!("`{text}` is no size such as 4096 or 64K"))? * bytes;
-    if !(1.0..=1e12).contains(&total) {
-        return Err("1 byte to 1 TB is possible".into());
+    if !possible.contains(&total) {
+        return Err(range());
     }
     usize::try_from(total as u64).map_err(|_| format!("at most {} bytes are possible here", usize::MAX))
 }
@@ -187,6 +198,8 @@ mod tests {
         assert_eq!(duration("100 ms"), Ok(Duration::from_millis(100)));
         assert_eq!(size("64K"), Ok(65_536));
         assert_eq!(size("1.5kB"), Ok(1500));
+        assert_eq!(size_within("4K", 1, 4096), Ok(4096));
+        assert_eq!(size_within("4097", 1, 4096), Err("1 B to 4 KiB is possible".into()));
         assert_eq!(rate("0.5"), Ok(0.5));
         assert_eq!(rate("2kHz"), Ok(2000.0));
     }

@@ -145,6 +145,11 @@ pub fn frames(bytes: &[u8]) {
     let _ = Hello::from_bytes(bytes).map(|hello| assert_eq!(hello.to_bytes(), bytes));
 }
 
+/// Reads a message of calls: it is none, or what would have been written for what it says.
+pub fn call(bytes: &[u8]) {
+    super::calls::reads_as_written(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +162,14 @@ mod tests {
         #[test]
         fn whatever_a_peer_writes_its_memory_is_all_it_can_harm(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
             scribble(&bytes);
+        }
+
+        #[test]
+        fn a_message_of_calls_that_is_understood_is_the_one_that_would_have_been_written(
+            kind in 0..8u8, bytes in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            call(&bytes);
+            call(&[&[1, kind, 0, 0, 0, 0, 0, 0][..], &bytes].concat());
         }
 
         #[test]

@@ -27,7 +27,8 @@ pub struct Metrics {
     pub unacknowledged: u64,
     /// Messages that were sent once more over a new connection.
     pub resent: u64,
-    /// The sequence of the last message that came from the peer.
+    /// The sequence of the last message that came from the peer. It begins anew when the peer is a new process, which counts its own.
+    /// What this end has sent and the former has not acknowledged is sent to the new one, also a request that the former had answered.
     pub received: u64,
     /// Connections that the link has had.
     pub connections: u64,

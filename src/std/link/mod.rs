@@ -13,8 +13,15 @@
 //!   memory is read once and checked, and messages are handed out as copies. A peer that writes what cannot be right is
 //!   disconnected, and told why.
 //! * **Nothing is left behind.** The memory goes with the two processes, and the socket's file with the listener.
+//! * **One or two ends in hand.** A [`Link`] has all methods of its [`Receiver`], as which it can be used; of its [`Sender`]'s it has
+//!   `send`, and the others are had by [`Link::sender`]. [`Link::split`] makes two of it, [`Link::into_async`] two for async code.
 //! * **Backpressure is visible:** [`Sender::try_send`] says [`Error::WouldBlock`], [`Sender::send`] waits, [`Sender::send_timeout`]
 //!   waits for a while.
+
+/// What stands in there is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/links.md")]
+mod documentation {}
 
 mod address;
 mod asynchronous;

@@ -150,6 +150,7 @@ impl Options {
     }
 
     /// How many messages may be on their way, or not acknowledged. Default: 65,536. A ring may be full before.
+    /// If it is smaller than the batch in which the other end [acknowledges](Options::acks), it waits for that batch's age.
     pub fn window(mut self, messages: u32) -> Self {
         self.window = messages;
         self
@@ -163,6 +164,9 @@ impl Options {
 
     /// When what was received is acknowledged. [`Policy::Deferred`]: when [`Receiver::ack`](super::Receiver::ack) says so, such
     /// as after a message was worked on; the room in the sender's ring stays used until then. Default: 32 messages or 5 ms.
+    ///
+    /// A [`window`](Options::window) of the other end that is smaller than the batch waits for the batch's age, or for this end
+    /// to sleep: acknowledge after as many messages as the other end may have on their way, or fewer.
     pub fn acks(mut self, policy: Policy) -> Self {
         self.acks = policy;
         self

@@ -120,7 +120,7 @@ impl Caller {
     }
 
     /// What is known of the link.
-    pub fn link(&self) -> link::Metrics {
+    pub fn link_metrics(&self) -> link::Metrics {
         self.engine.link_metrics()
     }
 }

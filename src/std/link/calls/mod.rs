@@ -25,6 +25,9 @@ mod service;
 mod table;
 mod tasks;
 
+#[cfg(any(fuzzing, test))]
+pub(super) use codec::reads_as_written;
+
 pub use caller::{Call, Caller, Stream};
 pub use error::{CallError, Failure, Stopped};
 pub use metrics::Metrics;
