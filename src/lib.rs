@@ -92,6 +92,8 @@ compile_error!(
 );
 
 mod core;
+#[cfg(all(feature = "flow", target_os = "linux"))]
+pub mod flow;
 #[cfg(all(feature = "net", target_os = "linux"))]
 pub mod net;
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -1,0 +1,4 @@
+//! Flows: a system of processes that is started, watched and stopped from one file.
+
+pub mod model;
+pub mod plan;
