@@ -100,6 +100,9 @@ pub mod net;
 mod std;
 #[cfg(all(feature = "tank", target_os = "linux"))]
 pub mod tank;
+#[cfg(all(any(feature = "flow", feature = "cli"), target_os = "linux"))]
+#[doc(hidden)]
+pub mod yaml;
 
 pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]
