@@ -1,8 +1,18 @@
 //! The order of it: what a flow's steps need of each other, as a graph without circles.
 
+mod build;
+mod fault;
+mod render;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
 use std::time::Duration;
 
 use super::model::{Node, Wait};
+
+pub use fault::{At, Fault, Reason};
+pub use timeline::{Entry, Timeline};
 
 /// Where a task stands in [`Plan::tasks`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
