@@ -1,6 +1,6 @@
 //! Flows: a system of processes that is started, watched and stopped from one file.
 //!
-//! [`file`] reads what a file says into a [`model`], of which [`plan`] makes a graph.
+//! [`mod@file`] reads what a file says into a [`model`], of which [`plan`] makes a graph.
 
 pub mod file;
 pub mod model;

@@ -16,7 +16,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_secs(5);
 /// See [`EVERY`].
 const EXEC_TIMEOUT: Duration = Duration::from_secs(5);
-/// Strings of a node's arguments and environment, and bytes of each.
+/// Bytes of a node's name.
 const MAX_NAME: usize = 64;
 
 const POLICIES: [(&str, Policy); 3] =
