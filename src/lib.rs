@@ -92,12 +92,17 @@ compile_error!(
 );
 
 mod core;
+#[cfg(all(feature = "flow", target_os = "linux"))]
+pub mod flow;
 #[cfg(all(feature = "net", target_os = "linux"))]
 pub mod net;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod std;
 #[cfg(all(feature = "tank", target_os = "linux"))]
 pub mod tank;
+#[cfg(all(any(feature = "flow", feature = "cli"), target_os = "linux"))]
+#[doc(hidden)]
+pub mod yaml;
 
 pub use crate::core::{ack, backpressure, dedup, frame, lock, records, ring, seqlock, spsc};
 #[cfg(any(target_has_atomic = "ptr", feature = "portable-atomic"))]

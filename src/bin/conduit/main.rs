@@ -23,6 +23,8 @@ mod dlq;
 mod doctor;
 mod echo;
 mod events;
+#[cfg(feature = "flow")]
+mod flow;
 mod follow;
 mod hz;
 mod info;
@@ -31,7 +33,7 @@ mod keys;
 mod lines;
 mod link;
 mod nodes;
-#[cfg(not(all(feature = "tank", feature = "net")))]
+#[cfg(not(all(feature = "tank", feature = "net", feature = "flow")))]
 mod off;
 mod outcome;
 mod output;
@@ -103,11 +105,13 @@ enum Command {
     Play(play::Args),
     #[cfg(feature = "tank")]
     Tank(tank::Args),
+    #[cfg(feature = "flow")]
+    Flow(flow::Args),
     #[cfg(feature = "net")]
     Send(send::Args),
     #[cfg(feature = "tank")]
     Dlq(dlq::Args),
-    #[cfg(not(all(feature = "tank", feature = "net")))]
+    #[cfg(not(all(feature = "tank", feature = "net", feature = "flow")))]
     #[command(flatten)]
     Off(off::Command),
     #[cfg(feature = "net")]
@@ -167,11 +171,13 @@ fn main() -> ExitCode {
         Command::Play(args) => play::run(&args, &context),
         #[cfg(feature = "tank")]
         Command::Tank(args) => tank::run(&args, &context),
+        #[cfg(feature = "flow")]
+        Command::Flow(args) => flow::run(args, &context),
         #[cfg(feature = "net")]
         Command::Send(args) => send::run(args, &context),
         #[cfg(feature = "tank")]
         Command::Dlq(args) => dlq::run(&args, &context),
-        #[cfg(not(all(feature = "tank", feature = "net")))]
+        #[cfg(not(all(feature = "tank", feature = "net", feature = "flow")))]
         Command::Off(command) => off::run(&command),
         #[cfg(feature = "net")]
         Command::Serve(args) => serve::run(&args, &context),

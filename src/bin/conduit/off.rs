@@ -16,6 +16,9 @@ pub enum Command {
     /// Watch topics, and the lanes of a daemon (built without the feature `net`)
     #[cfg(not(feature = "net"))]
     Top(Anything),
+    /// Start, watch and stop a system of processes (built without the feature `flow`)
+    #[cfg(not(feature = "flow"))]
+    Flow(Anything),
     /// Send events to a server (built without the feature `net`)
     #[cfg(not(feature = "net"))]
     Send(Anything),
@@ -45,6 +48,8 @@ pub fn run(command: &Command) -> Result {
         Command::Dlq(Anything { .. }) => ("dlq", "tank"),
         #[cfg(not(feature = "net"))]
         Command::Top(Anything { .. }) => ("top", "net"),
+        #[cfg(not(feature = "flow"))]
+        Command::Flow(Anything { .. }) => ("flow", "flow"),
         #[cfg(not(feature = "net"))]
         Command::Send(Anything { .. }) => ("send", "net"),
         #[cfg(not(feature = "net"))]

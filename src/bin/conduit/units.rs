@@ -1,56 +1,14 @@
 //! Quantities as people write and read them.
 
-use std::ops::RangeInclusive;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-/// Reads `250ms`, `5s`, `1.5m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split(text);
-    let nanoseconds = match unit {
-        "ns" => 1.0,
-        "us" | "µs" => 1e3,
-        "ms" => 1e6,
-        "s" => 1e9,
-        "m" | "min" => 60e9,
-        "h" => 3600e9,
-        "" => return Err(format!("{text}: of what? Write {text}s or {text}ms")),
-        _ => return Err(format!("`{unit}` is no unit of time: ns, us, ms, s, m and h are")),
-    };
-    let total = number.ok_or_else(|| format!("`{text}` is no time such as 5s or 100ms"))? * nanoseconds;
-    if !(1.0..=1e18).contains(&total) {
-        return Err("from 1ns to about 30 years is possible".into());
-    }
-    Ok(Duration::from_nanos(total as u64))
-}
-
-/// Reads `4096`, `64K`, `1MiB`.
-pub fn size(text: &str) -> Result<usize, String> {
-    size_of(text, 1.0..=1e12, || "1 byte to 1 TB is possible".into())
-}
+pub use conduit::yaml::quantity::{duration, size};
+use conduit::yaml::quantity::{size_in, split};
 
 /// Reads a size from `least` to `most`.
 pub fn size_within(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let range = || format!("{} to {} is possible", memory(least as u64), memory(most as u64));
-    size_of(text, least as f64..=most as f64, range)
-}
-
-fn size_of(text: &str, possible: RangeInclusive<f64>, range: impl FnOnce() -> String) -> Result<usize, String> {
-    let (number, unit) = split(text);
-    let bytes = match unit {
-        "" | "B" => 1.0,
-        "K" | "k" | "KiB" => 1024.0,
-        "kB" | "KB" => 1e3,
-        "M" | "MiB" => 1_048_576.0,
-        "MB" => 1e6,
-        "G" | "GiB" => 1_073_741_824.0,
-        "GB" => 1e9,
-        _ => return Err(format!("`{unit}` is no unit of size: K, M, G (of 1024) and kB, MB, GB (of 1000) are")),
-    };
-    let total = number.ok_or_else(|| format!("`{text}` is no size such as 4096 or 64K"))? * bytes;
-    if !possible.contains(&total) {
-        return Err(range());
-    }
-    usize::try_from(total as u64).map_err(|_| format!("at most {} bytes are possible here", usize::MAX))
+    size_in(text, least as f64..=most as f64, range)
 }
 
 /// Reads a rate in hertz: `10`, `0.5`, `1kHz`.
@@ -63,11 +21,6 @@ pub fn rate(text: &str) -> Result<f64, String> {
     };
     let total = number.ok_or_else(|| format!("`{text}` is no rate such as 10 or 0.5"))? * hertz;
     if !(1e-6..=1e9).contains(&total) { Err("0.000001 to 1e9 Hz is possible".into()) } else { Ok(total) }
-}
-
-fn split(text: &str) -> (Option<f64>, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    (text[..end].parse().ok(), text[end..].trim())
 }
 
 /// `21.3 µs`.
@@ -182,6 +135,8 @@ pub fn since_1970(time: SystemTime) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -5,13 +5,11 @@
 //! Whatever is wrong is found at once and told with its place.
 
 mod check;
-mod error;
 mod keys;
 mod kinds;
 mod print;
 #[cfg(test)]
 mod tests;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,14 +21,13 @@ use std::time::Duration;
 use conduit::ack;
 use conduit::backpressure::Thresholds;
 use conduit::topic::Pattern;
+use conduit::yaml::{self, Node, Value};
 
 pub use check::Machine;
-pub use error::{Fault, Place, Problem, Problems};
-pub use yaml::MAX_FILE;
+pub use conduit::yaml::{Fault, MAX_FILE, Place, Problem, Problems};
 
 use keys::{KEYS, Key};
 use kinds::{Domain, Kind};
-use yaml::{Node, Value};
 
 /// Everything. Times that can be turned off are `None` then.
 #[derive(Clone, PartialEq, Debug)]
@@ -382,7 +379,7 @@ impl Loaded {
     ///
     /// It is no name of one.
     pub fn set_domain(&mut self, domain: &str) -> Result<(), Problem> {
-        let place = Place::CommandLine;
+        let place = Place::CommandLine { option: "--domain or CONDUIT_DOMAIN".into() };
         match Domain.take(&Value::Text(domain.into())) {
             Ok(domain) => self.config.domain = domain,
             Err(fault) => return Err(Problem { place, key: "domain".into(), fault }),

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::error::{Fault, Place, Problem};
-use super::kinds::{Words, listed, size};
+use conduit::yaml::quantity::show_size as size;
+use conduit::yaml::{Fault, Place, Problem};
+
+use super::kinds::{Words, listed};
 use super::{Loaded, QueueKind};
 
 /// What a machine has.

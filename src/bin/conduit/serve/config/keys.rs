@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use conduit::yaml::meant::{distance, nearest};
+use conduit::yaml::{Fault, Value};
 use serde_json::Value as Json;
 
 use super::Config;
-use super::error::Fault;
 use super::kinds::{
     Address, Directory, Domain, Fraction, Kind, Optional, Patterns, PowerOfTwo, Size, Time, Token, Truth, Whole,
     Wholes, word,
 };
-use super::yaml::Value;
 
 /// What the names of variables begin with.
 pub const PREFIX: &str = "CONDUIT__";
@@ -184,14 +184,4 @@ pub fn meant_variable(variable: &str) -> Option<String> {
     let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
     // A single underscore where there have to be two is one mistake.
     nearest(&variable.to_ascii_uppercase(), known.iter().map(String::as_str)).map(String::from)
-}
-
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let found = known.map(|known| (distance(name, known), known)).min()?;
-    (found.0 <= 1 + name.len().min(found.1.len()) / 4).then_some(found.1)
-}
-
-fn distance(one: &str, other: &str) -> usize {
-    // It takes time by the product of the lengths, and a key may be long.
-    if one.len() > 256 { usize::MAX } else { strsim::damerau_levenshtein(one, other) }
 }

@@ -9,11 +9,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use conduit::topic::Pattern;
+use conduit::yaml::quantity::{exact_size, show_duration as time, show_size as size};
+use conduit::yaml::{Fault, Value};
 use serde_json::Value as Json;
 
 use super::Secret;
-use super::error::Fault;
-use super::yaml::Value;
 use crate::units;
 
 /// A kind of values.
@@ -297,14 +297,6 @@ impl Kind for Time {
     }
 }
 
-/// As [`units::duration`] reads it, exactly.
-fn time(time: Duration) -> String {
-    let nanoseconds = time.as_nanos();
-    let units =
-        [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)];
-    exact(nanoseconds, &units).unwrap_or_else(|| format!("{nanoseconds}ns"))
-}
-
 impl Kind for Size {
     type Of = usize;
 
@@ -322,20 +314,8 @@ impl Kind for Size {
     }
 
     fn show(&self, value: &usize) -> Json {
-        exact(*value as u128, &SIZES).map_or_else(|| (*value).into(), Json::from)
+        exact_size(*value).map_or_else(|| (*value).into(), Json::from)
     }
-}
-
-const SIZES: [(&str, u128); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-
-/// As [`units::size`] reads it, exactly.
-pub fn size(bytes: usize) -> String {
-    exact(bytes as u128, &SIZES).unwrap_or_else(|| format!("{bytes} bytes"))
-}
-
-fn exact(number: u128, units: &[(&str, u128)]) -> Option<String> {
-    let (unit, one) = units.iter().find(|(_, one)| number > 0 && number % one == 0)?;
-    Some(format!("{}{unit}", number / one))
 }
 
 impl Kind for Directory {

@@ -43,7 +43,7 @@ impl Loaded {
                     places[key.path] = json!({ "file": name, "line": line, "column": column });
                 }
                 Place::Environment { variable } => places[key.path] = json!({ "variable": variable }),
-                Place::CommandLine => places[key.path] = json!({ "option": "--domain" }),
+                Place::CommandLine { .. } => places[key.path] = json!({ "option": "--domain" }),
             }
         }
         json!({ "config": values, "places": places })

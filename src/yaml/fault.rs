@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! What is wrong with a file, and where.
 
 use std::fmt;
 
@@ -15,8 +15,10 @@ pub enum Place {
     Environment {
         variable: String,
     },
-    /// Or a variable that all commands know.
-    CommandLine,
+    /// An option of the command line.
+    CommandLine {
+        option: String,
+    },
 }
 
 impl fmt::Display for Place {
@@ -25,7 +27,7 @@ impl fmt::Display for Place {
             Place::Default => f.write_str("default"),
             Place::File { name, line, column } => write!(f, "{name}:{line}:{column}"),
             Place::Environment { variable } => f.write_str(variable),
-            Place::CommandLine => f.write_str("--domain or CONDUIT_DOMAIN"),
+            Place::CommandLine { option } => f.write_str(option),
         }
     }
 }

@@ -1,14 +1,22 @@
 //! YAML as a tree that knows where each part of it stands. What is read is a configuration: whoever makes the reader
 //! do more than one needs is stopped.
+// What it offers is for this crate's binary.
+#![allow(missing_docs)]
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, MessageFormatter, Spanned, UserMessageFormatter};
 
-use super::error::Fault;
-use super::kinds::size;
-use crate::output::harmless;
+pub mod fault;
+pub mod meant;
+pub mod quantity;
+pub mod text;
+
+pub use fault::{Fault, Place, Problem, Problems};
+
+use quantity::show_size;
+use text::harmless;
 
 /// Bytes of the largest file.
 pub const MAX_FILE: usize = 1 << 20;
@@ -74,7 +82,7 @@ impl Value {
 /// What is wrong, its line and its column.
 pub fn parse(text: &str) -> Result<Node, (Fault, u64, u64)> {
     if text.len() > MAX_FILE {
-        return Err((Fault::Excess(format!("it is larger than {}", size(MAX_FILE))), 1, 1));
+        return Err((Fault::Excess(format!("it is larger than {}", show_size(MAX_FILE))), 1, 1));
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {

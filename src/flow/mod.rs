@@ -1,0 +1,7 @@
+//! Flows: a system of processes that is started, watched and stopped from one file.
+//!
+//! [`mod@file`] reads what a file says into a [`model`], of which [`plan`] makes a graph.
+
+pub mod file;
+pub mod model;
+pub mod plan;
