@@ -112,7 +112,7 @@ impl Judge {
             Event::Emptied { life } => {
                 let lived = &self.lives[life];
                 let run = matches!(self.plan.tasks[lived.task].kind, TaskKind::Run(_));
-                if run && self.tasks[lived.task].ended_well {
+                if run && !lived.gone && self.tasks[lived.task].ended_well {
                     self.tasks[lived.task].done = true;
                 }
                 self.gone(now, *life);
