@@ -170,8 +170,9 @@ impl Supervisor {
         }
     }
 
-    /// How long it takes from being asked to stop to the last SIGKILL, if everything has to be killed. What is being spawned, and
-    /// what takes its time to die, comes in addition.
+    /// How long it takes from being asked to stop to the last SIGKILL, if everything has to be killed: the timeouts and waits along
+    /// the longest way through the shutdown, and for each node a moment. What is being spawned, and what takes its time to die,
+    /// comes in addition.
     pub fn stop_bound(&self) -> Duration {
         stops::bound(&self.plan)
     }

@@ -294,7 +294,8 @@ impl Process {
         false
     }
 
-    /// Stops it, if anything of it runs.
+    /// Stops it, if anything of it runs. What follows a process that ended is given its moment nevertheless: mostly there is
+    /// nothing left, and the news of it is under way.
     pub fn stop(&mut self, why: Why, cx: &mut Context<'_>) {
         if matches!(self.after, After::BackOff(_) | After::Again) {
             self.after = After::Stop;
@@ -304,7 +305,6 @@ impl Process {
                 self.after = After::Stop;
                 self.climb(policy::first(&self.node.stop), why, cx);
             }
-            State::Stopping(Rung::Left) => self.climb(policy::first(&self.node.stop), why, cx),
             State::BackingOff => self.to(State::Stopped, why, cx),
             _ => {}
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::policy;
+use super::process::LINGER;
 use super::types::{Context, Time};
 use crate::flow::plan::{Plan, StopKind, TaskId, TaskKind};
 
@@ -71,7 +72,7 @@ pub(super) fn lists(plan: &Plan, task: TaskId) -> bool {
 /// See [`Supervisor::stop_bound`](super::Supervisor::stop_bound).
 pub(super) fn bound(plan: &Plan) -> Duration {
     let node = |TaskId(task): TaskId| match &plan.tasks[task].kind {
-        TaskKind::Node(node) | TaskKind::Run(node) => policy::longest(&node.stop),
+        TaskKind::Node(node) | TaskKind::Run(node) => policy::longest(&node.stop).saturating_add(LINGER),
         TaskKind::Wait(_) => Duration::ZERO,
     };
     let mut ends: Vec<Duration> = Vec::new();

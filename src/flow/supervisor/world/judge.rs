@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::*;
 use super::ms;
 use crate::flow::model::{Alive, Condition, Node, Policy, Then};
+use crate::flow::plan::StopKind;
 
 /// What each step of a shutdown may take in addition to its times: a spawn, reports, deaths and late ticks.
 const SLACK: Duration = Duration::from_millis(200);
@@ -24,6 +25,7 @@ struct Known {
     /// Restarts by policy, since the last on request.
     restarts: Vec<Time>,
     requested: bool,
+    last_end: Option<End>,
     held: BTreeSet<usize>,
 }
 
@@ -105,6 +107,7 @@ impl Judge {
                 let known = &mut self.tasks[lived.task];
                 if lived.exited.is_none() && !lived.gone {
                     lived.exited = Some(*end);
+                    known.last_end = Some(*end);
                     let by_itself = matches!(known.told, Some(State::Ready | State::Running));
                     known.ended_well |= by_itself && *end == End::Code(0);
                 }
@@ -148,7 +151,7 @@ impl Judge {
                     self.tasks[task.0].restarts.clear();
                 }
             }
-            Event::StopNodeAsked { .. } => {}
+            Event::StopNodeAsked { task } => self.tasks[task.0].requested = false,
             Event::GuardianLost => self.guardian_lost = true,
         }
     }
@@ -281,6 +284,9 @@ impl Judge {
                 assert!(now >= known.beat + *time, "it was alive");
             }
         }
+        if matches!(state, State::Stopping(_)) && *why == Why::FlowStops && self.killed_at.is_none() {
+            Self::assert_turn(&self.plan, &self.lives, task);
+        }
         match state {
             State::Ready => {
                 assert!(known.done && pid.is_some(), "it is not ready");
@@ -305,6 +311,20 @@ impl Judge {
         }
         known.told = Some(state);
         known.since = now;
+    }
+
+    /// All nodes that are stopped before it are gone.
+    fn assert_turn(plan: &Plan, lives: &BTreeMap<Life, Lived>, task: usize) {
+        let mut before: Vec<_> = (0..plan.stops.len())
+            .filter(|stop| plan.stops[*stop].kind == StopKind::Node(TaskId(task)))
+            .flat_map(|stop| plan.stops[stop].after.clone())
+            .collect();
+        while let Some(stop) = before.pop() {
+            before.extend(&plan.stops[stop].after);
+            if let StopKind::Node(TaskId(other)) = plan.stops[stop].kind {
+                assert!(lives.values().all(|lived| lived.task != other || lived.gone), "not its turn to be stopped");
+            }
+        }
     }
 
     fn told_wait(&mut self, now: Time, task: usize, state: State) {
@@ -362,13 +382,17 @@ impl Judge {
     pub fn settled(&self, flow: &Supervisor) {
         for (status, known) in flow.status().zip(&self.tasks) {
             assert_eq!(status.state, known.told.unwrap_or(State::Waiting), "not told");
+            assert_eq!(status.last_end, known.last_end);
         }
-        if matches!(flow.phase(), Phase::Starting | Phase::Up) {
+        if self.stopping.is_none() && !self.guardian_lost {
             for (task, known) in self.plan.tasks.iter().zip(&self.tasks) {
                 let turn = task.needs.iter().all(|need| self.tasks[need.0].done);
                 assert!(!turn || known.told.is_some(), "it is its turn");
+                let active = known.told.is_some_and(State::is_active) && known.told != Some(State::BackingOff);
+                assert!(!known.requested || active, "someone asked for it");
             }
-            assert!(self.tasks.iter().any(|known| known.told.is_some_and(State::is_active)), "nothing goes on");
+            let active = self.tasks.iter().any(|known| known.told.is_some_and(State::is_active));
+            assert_ne!(active, self.finished.is_some(), "it is over when nothing goes on");
         }
     }
 
