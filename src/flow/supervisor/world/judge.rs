@@ -96,6 +96,9 @@ impl Judge {
 
     /// What is about to be handed in.
     pub fn event(&mut self, now: Time, event: &Event, flow: &Supervisor) {
+        if self.finished.is_some() {
+            return;
+        }
         match event {
             Event::Spawned { life, .. } => {
                 self.lives.get_mut(life).unwrap().spawned = true;
