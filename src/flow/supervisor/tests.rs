@@ -439,6 +439,7 @@ fn reports_that_are_late_or_come_twice_do_nothing() {
     let mut flow = Flow::nodes(vec![restarted("a", Policy::OnFailure)]);
     flow.spawned(1).exited(1, End::Code(1)).exited(1, End::Code(0)).emptied(1).emptied(1).pass(ms(100));
     flow.spawned(2).actions.clear();
+    assert_eq!(flow.supervisor.status().next().expect("it is there").last_end, Some(End::Code(1)));
     let before = format!("{:?}", flow.supervisor);
     flow.emptied(1).exited(1, End::Signal(9)).spawned(1).spawned(2).holds(9).beat(9);
     flow.event(Event::SpawnFailed { life: Life(2), error: String::new() });
