@@ -1,4 +1,5 @@
 //! Flows: a system of processes that is started, watched and stopped from one file.
 
+pub mod guardian;
 pub mod model;
 pub mod plan;
