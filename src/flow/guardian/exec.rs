@@ -1,7 +1,7 @@
 //! From a fork of the guardian to a node's program.
 
 use super::codec::{self, Step};
-use super::sys::errno;
+use super::sys::{errno, set_mask};
 
 /// Which descriptors a new process needs.
 pub(super) struct Ends {
@@ -72,8 +72,7 @@ fn attempt(guardian: i32, len: u64, ends: &Ends) -> (Step, i32) {
             return (Step::WorkingDir, errno());
         }
         // Last, so that a signal that ends it does so as it would end the program. The dispositions are the guardian's: default.
-        let none: libc::sigset_t = std::mem::zeroed();
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        set_mask(0);
         libc::execve(at(linked.program).cast(), at(linked.argv).cast(), at(linked.envp).cast());
         (Step::Exec, errno())
     }

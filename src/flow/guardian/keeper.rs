@@ -8,7 +8,7 @@ use super::codec::{MESSAGE, Request, Step};
 use super::exec::{self, Ends};
 use super::nodes::Nodes;
 use super::proc::{self, Process, Token};
-use super::sys::{close, close_all_but, errno, receive, send_message};
+use super::sys::{close, close_all_but, default_action, errno, receive, send_message, set_mask};
 
 /// What it is called. The kernel cuts names after 15 bytes.
 const NAME: &std::ffi::CStr = c"conduit-guard";
@@ -97,11 +97,9 @@ impl Keeper {
             if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) < 0 {
                 return errno();
             }
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = libc::SIG_DFL;
+            set_mask(!0);
             for signal in 1..=64 {
-                // Fails for those that have no other disposition.
-                libc::sigaction(signal, &action, std::ptr::null_mut());
+                default_action(signal);
             }
             for to in 0..3 {
                 if libc::dup2(self.null, to) < 0 {

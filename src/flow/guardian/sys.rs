@@ -8,6 +8,23 @@ pub(super) fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
+/// Which signals are blocked, by the bits from 1 on: of all signals, the C library's own included.
+pub(super) fn set_mask(mask: u64) {
+    let none = std::ptr::null::<u64>();
+    // SAFETY: eight bytes, as it says.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, none, size_of::<u64>()) };
+}
+
+/// Has a signal do what it does by default, the C library's own included: whoever started this program may have had it ignore
+/// them, and its programs would, too. Fails for those that always do the same.
+pub(super) fn default_action(signal: i32) {
+    // The default action, no flags and no signals are zeroes in every order of fields.
+    let action = [0u64; 4];
+    let none = std::ptr::null::<u64>();
+    // SAFETY: as many bytes as the kernel reads.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), none, size_of::<u64>()) };
+}
+
 /// Closes a descriptor, if it is one.
 pub(super) fn close(fd: i32) {
     if fd >= 0 {
