@@ -128,6 +128,13 @@ fn signal(pid: i32, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }
 
+/// All children of this process, as `ps` has them.
+fn children() -> String {
+    let pid = std::process::id().to_string();
+    let list = std::process::Command::new("ps").args(["-o", "pid,sid,stat,args", "--ppid", &pid]).output().unwrap();
+    String::from_utf8_lossy(&list.stdout).into_owned()
+}
+
 /// Whether this process has no child, dead ones included.
 fn has_no_child() -> bool {
     // SAFETY: tells nothing.
@@ -287,7 +294,7 @@ fn grandchildren_die_with_their_node() {
 #[test]
 fn who_is_left_behind_in_the_group_still_gets_its_signals() {
     let mut guardian = Guardian::start(Orphans::Leave).unwrap();
-    let script = "sh -c 'trap \"echo term; exit\" TERM; echo ready; while :; do sleep 1000 & wait; done' & exit 0";
+    let script = "sh -c 'trap \"echo term; exit\" TERM; sleep 1000 & echo ready; wait' & exit 0";
     let mut output = start_node(&mut guardian, 0, script);
     spawned(&mut guardian);
     assert_eq!(next(&mut guardian), exited(0, 0));
@@ -526,7 +533,7 @@ fn sweeper(args: &[&str]) {
         assert!(swept.killed >= 3, "{swept:?}");
     }
     outputs.into_iter().for_each(Output::ends);
-    assert!(has_no_child(), "a zombie is left");
+    assert!(has_no_child(), "left: {}", children());
     say("swept");
 }
 
@@ -551,6 +558,7 @@ fn a_nodes_own_process_dies_with_the_guardian_at_once() {
     spawned(&mut guardian);
     signal(guardian.pid(), libc::SIGKILL);
     output.ends();
+    wait_readable(&guardian);
     assert!(matches!(guardian.receive(), Err(Error::Lost)));
     guardian.sweep(PATIENCE).unwrap();
 }

@@ -19,6 +19,8 @@ pub(super) enum Owner {
     Nobody,
     /// The flow's, of which node is not known.
     Stray,
+    /// The flow's; of which node is not known before it has become another program.
+    NotNow,
     /// A node's.
     Node(usize),
 }
@@ -28,7 +30,8 @@ impl Owner {
         match self {
             Owner::Nobody => 1,
             Owner::Stray => 2,
-            Owner::Node(at) => (at as u32).saturating_add(3),
+            Owner::NotNow => 3,
+            Owner::Node(at) => (at as u32).saturating_add(4),
         }
     }
 
@@ -36,7 +39,8 @@ impl Owner {
         match number {
             0 | 1 => Owner::Nobody,
             2 => Owner::Stray,
-            number => Owner::Node(number as usize - 3),
+            3 => Owner::NotNow,
+            number => Owner::Node(number as usize - 4),
         }
     }
 }
@@ -162,7 +166,8 @@ impl Census {
         }
         if freeze {
             for (process, owner) in self.living() {
-                if wanted(context, owner) {
+                // Who was stopped is to die, whosever it seems to be by now.
+                if wanted(context, owner) || self.is_marked(process) {
                     send(process, me, libc::SIGKILL);
                 }
             }

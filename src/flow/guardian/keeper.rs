@@ -3,18 +3,20 @@
 //! It is a fork of a program that may have threads, so until its end it makes system calls and touches what was prepared before,
 //! and nothing else: it doesn't allocate, lock or panic.
 
+use std::cell::Cell;
+
 use super::census::{self, Census, Owner};
 use super::codec::{MESSAGE, Request, Step};
 use super::exec::{self, Ends};
 use super::nodes::Nodes;
-use super::proc::{self, Process, Token};
+use super::proc::{self, Cookie, Process, Token};
 use super::sys::{close, close_all_but, default_action, errno, receive, send_message, set_mask};
 
 /// What it is called. The kernel cuts names after 15 bytes.
 const NAME: &std::ffi::CStr = c"conduit-guard";
 
-/// How long to wait for the system to have what it lacked, such as descriptors.
-const RETRY_MS: i32 = 50;
+/// How long to wait for what cannot be waited for: until a process has become another program, or the system has descriptors.
+const RETRY_MS: i32 = 5;
 
 /// What an event is about; from [`PIPES`] on, the pipe of a node.
 const SOCKET: u64 = 0;
@@ -78,9 +80,14 @@ fn owner_of(nodes: &Nodes, token: &Token, me: i32, process: &Process) -> Option<
     if process.parent != me {
         return None;
     }
-    let known = nodes.by_process(process.pid, process.group);
-    let known = known.or_else(|| proc::cookie(process.pid, token).and_then(|id| nodes.find(id)));
-    Some(known.map_or(Owner::Stray, Owner::Node))
+    if let Some(at) = nodes.by_process(process.pid, process.group) {
+        return Some(Owner::Node(at));
+    }
+    Some(match proc::cookie(process.pid, token) {
+        Cookie::Node(id) => nodes.find(id).map_or(Owner::Stray, Owner::Node),
+        Cookie::None => Owner::Stray,
+        Cookie::NotNow => Owner::NotNow,
+    })
 }
 
 impl Keeper {
@@ -369,10 +376,14 @@ impl Keeper {
     fn check(&mut self) {
         self.nodes.iter_mut().for_each(|slot| slot.set_present(false));
         let mut has_strays = false;
-        let mut is_unknown = false;
+        let is_unknown = Cell::new(false);
         let Keeper { token, nodes, census, state, .. } = self;
         let me = state.me;
         let mut each = |process: &Process| {
+            if process.state == b'T' && census.is_marked(process) {
+                // It was stopped to be killed, but then not seen.
+                census::send(process, me, libc::SIGKILL);
+            }
             let owner = owner_of(nodes, token, me, process);
             let is_wanted = match owner {
                 Some(Owner::Node(at)) => {
@@ -385,7 +396,11 @@ impl Keeper {
                     has_strays = true;
                     state.kill_strays
                 }
-                _ => false,
+                Some(Owner::NotNow) => {
+                    is_unknown.set(true);
+                    false
+                }
+                Some(Owner::Nobody) | None => false,
             };
             if (is_wanted || state.closing) && !process.is_dead() && !census.is_marked(process) {
                 state.kill_now = true;
@@ -393,7 +408,7 @@ impl Keeper {
         };
         let listed = proc::for_each_child(me, |pid| match proc::process(pid) {
             Some(process) => each(&process),
-            None => is_unknown = true,
+            None => is_unknown.set(true),
         });
         if listed.is_none() {
             let all = proc::for_each_process(|pid| {
@@ -401,10 +416,10 @@ impl Keeper {
                     each(&process);
                 }
             });
-            is_unknown |= all.is_none();
+            is_unknown.set(is_unknown.get() | all.is_none());
         }
-        state.retry |= is_unknown;
-        if !is_unknown {
+        state.retry |= is_unknown.get();
+        if !is_unknown.get() {
             state.kill_strays &= has_strays;
             nodes.iter_mut().for_each(|slot| slot.check_empty());
         }
@@ -428,7 +443,7 @@ impl Keeper {
             |nodes, process| owner_of(nodes, token, me, process),
             |nodes, owner| match owner {
                 Owner::Node(at) => nodes.is_killing(at),
-                Owner::Stray => strays,
+                Owner::Stray | Owner::NotNow => strays,
                 Owner::Nobody => false,
             },
             |nodes, _, owner| {

@@ -29,6 +29,8 @@ pub(super) struct Process {
     /// Ticks since the system started: with the number, this is which process it is.
     pub start: u64,
     pub state: u8,
+    /// Where its environment ends; 0 while it is becoming another program, and where that is nobody's business.
+    env_end: u64,
 }
 
 impl Process {
@@ -47,9 +49,11 @@ impl Process {
         let (parent, group, session) = (fields.next()?, fields.next()?, fields.next()?);
         // The 22nd field of the line; the session is the 6th.
         let start = number(fields.nth(15)?)?;
+        // The 51st.
+        let env_end = fields.nth(28).and_then(number).unwrap_or(0);
         let [pid, parent, group, session] = [Some(pid), number(parent), number(group), number(session)]
             .map(|number| number.and_then(|number| i32::try_from(number).ok()));
-        Some(Process { pid: pid?, parent: parent?, group: group?, session: session?, start, state })
+        Some(Process { pid: pid?, parent: parent?, group: group?, session: session?, start, state, env_end })
     }
 }
 
@@ -166,20 +170,51 @@ pub(super) fn process(pid: i32) -> Option<Process> {
     Process::parse(line.get(..len)?)
 }
 
-/// The node that the process' environment says it is of. It says so only of processes that may be looked at.
-pub(super) fn cookie(pid: i32, token: &Token) -> Option<u32> {
+/// What a process' environment says of where it belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cookie {
+    /// To this node.
+    Node(u32),
+    /// Nothing, or it may not be looked at.
+    None,
+    /// It is becoming another program and has none at the moment: look again.
+    NotNow,
+}
+
+/// What the process' environment says.
+pub(super) fn cookie(pid: i32, token: &Token) -> Cookie {
+    for _ in 0..2 {
+        let Some((found, is_empty)) = environment(pid, token) else { return Cookie::None };
+        match found {
+            Some(id) => return Cookie::Node(id),
+            None if !is_empty => return Cookie::None,
+            // None at all, or none at the moment.
+            None => match process(pid) {
+                Some(now) if !now.is_dead() && now.env_end == 0 => return Cookie::NotNow,
+                // It may have got its new one since.
+                _ => {}
+            },
+        }
+    }
+    Cookie::None
+}
+
+/// The node, and whether there was no environment.
+fn environment(pid: i32, token: &Token) -> Option<(Option<u32>, bool)> {
     let file = File::open(path(&mut [0; 64], pid, b"environ")?, 0)?;
     let mut search = Search::new(token);
     let mut chunk = [0; CHUNK];
+    let mut is_empty = true;
     loop {
         match file.read(&mut chunk) {
             0 => {
                 // The last one may have no zero.
                 search.feed(&[0]);
-                return search.found();
+                return Some((search.found(), is_empty));
             }
             len => search.feed(chunk.get(..len)?),
         }
+        is_empty = false;
     }
 }
 
@@ -261,7 +296,7 @@ mod tests {
     #[test]
     fn a_line_is_read_whatever_the_program_calls_itself() {
         let line = b"42 (a) R 1 (b\n) S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 9\n";
-        let process = Process { pid: 42, parent: 7, group: 8, session: 9, start: 123_456, state: b'S' };
+        let process = Process { pid: 42, parent: 7, group: 8, session: 9, start: 123_456, state: b'S', env_end: 0 };
         assert_eq!(Process::parse(line), Some(process));
         for length in 0..line.len() - 12 {
             assert_eq!(Process::parse(&line[..length]), None);

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use super::census::{Census, Owner};
-use super::proc::{self, Process, Token};
+use super::proc::{self, Cookie, Process, Token};
 use super::{Error, Orphans, start, wait_for};
 
 /// What was found.
@@ -26,7 +26,7 @@ pub(super) fn sweep(guardian: i32, token: &Token, orphans: Orphans, until: Insta
         }
         // Its session is the nodes' as long as they don't make their own.
         let is_ours = process.session == guardian
-            || proc::cookie(process.pid, token).is_some()
+            || matches!(proc::cookie(process.pid, token), Cookie::Node(_))
             || orphans == Orphans::AdoptAll && process.parent == me && !start::is_guardian(process.pid);
         is_ours.then_some(Owner::Stray)
     };
