@@ -19,7 +19,7 @@ pub(super) enum Owner {
     Nobody,
     /// The flow's, of which node is not known.
     Stray,
-    /// The flow's; of which node is not known before it has become another program.
+    /// The flow's; of which node can't be told at the moment: see `Cookie::NotNow`.
     NotNow,
     /// A node's.
     Node(usize),

@@ -177,22 +177,23 @@ pub(super) enum Cookie {
     Node(u32),
     /// Nothing, or it may not be looked at.
     None,
-    /// It is becoming another program and has none at the moment: look again.
+    /// It has none at the moment: it is becoming another program, or has ended. Look again: what it has started before is not
+    /// there for those who looked before that.
     NotNow,
 }
 
 /// What the process' environment says.
 pub(super) fn cookie(pid: i32, token: &Token) -> Cookie {
     for _ in 0..2 {
-        let Some((found, is_empty)) = environment(pid, token) else { return Cookie::None };
-        match found {
-            Some(id) => return Cookie::Node(id),
-            None if !is_empty => return Cookie::None,
-            // None at all, or none at the moment.
-            None => match process(pid) {
-                Some(now) if !now.is_dead() && now.env_end == 0 => return Cookie::NotNow,
+        match environment(pid, token) {
+            Some((Some(id), _)) => return Cookie::Node(id),
+            Some((None, false)) => return Cookie::None,
+            // None at all, or none at the moment; or it may not be looked at.
+            found => match process(pid) {
+                None => return Cookie::NotNow,
+                Some(now) if now.is_dead() || found.is_some() && now.env_end == 0 => return Cookie::NotNow,
                 // It may have got its new one since.
-                _ => {}
+                Some(_) => {}
             },
         }
     }
