@@ -3,6 +3,7 @@
 //! [`mod@file`] reads what a file says into a [`model`], of which [`plan`] makes a graph.
 
 pub mod file;
+pub mod guardian;
 pub mod model;
 pub mod plan;
 pub mod supervisor;
