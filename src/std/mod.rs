@@ -1,7 +1,7 @@
 //! Linux: memory that processes share, waiting without polling, and the topics that are made of both.
 
 pub mod engine;
-mod fork;
+pub(crate) mod fork;
 pub(crate) mod futex;
 pub mod link;
 mod lock;
