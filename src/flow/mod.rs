@@ -3,4 +3,5 @@
 pub mod guardian;
 pub mod model;
 pub mod plan;
+pub mod run;
 pub mod supervisor;
