@@ -33,7 +33,7 @@ fn node(name: &str, script: &str) -> Node {
         alive: None,
         restart: restart(Policy::Never),
         // What a shell starts in the background ignores SIGINT.
-        stop: Stop { signal: libc::SIGTERM, timeout: PATIENCE },
+        stop: Stop { signal: libc::SIGHUP, timeout: PATIENCE },
         cpu: vec![],
         needs: None,
     }
@@ -199,7 +199,7 @@ fn stop_when_up(heard: &Heard, handle: &Handle) {
 #[test]
 fn nodes_start_in_order_and_stop_in_reverse() {
     let place = Place::new();
-    let sleeper = |name| node(name, "trap 'echo bye; exit' TERM; echo hello; while :; do sleep 1000 & wait; done");
+    let sleeper = |name| node(name, "trap 'echo bye; exit' HUP; echo hello; while :; do sleep 1000 & wait; done");
     let mut all = [sleeper("a"), sleeper("b"), sleeper("c")];
     for node in &mut all {
         node.ready = ready(Check::Log("^hello$".into()));
@@ -351,7 +351,7 @@ fn the_second_stop_kills_at_once() {
 #[test]
 fn a_node_is_restarted_and_stopped_on_request() {
     let place = Place::new();
-    let mut one = node("one", "trap 'echo bye; exit' TERM; echo ready; while :; do sleep 1000 & wait; done");
+    let mut one = node("one", "trap 'echo bye; exit' HUP; echo ready; while :; do sleep 1000 & wait; done");
     one.ready = ready(Check::Log("ready".into()));
     let mut restarts = 0;
     let over = place.run(nodes([one, node("two", "exec sleep 1000")]), move |heard, handle| {
@@ -416,4 +416,352 @@ fn kill_9_of_the_guardian_ends_everything() {
         over.at(&task("a", State::Failed, Why::GuardianLost));
         assert!(place.is_empty(), "{orphans:?}");
     }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Being ready and being alive
+
+/// A node that becomes ready by this check after what the script does, and is stopped then.
+fn becomes_ready(place: &Place, script: &str, check: Check) -> Over {
+    let mut one = node("one", script);
+    one.ready = ready(check);
+    let over = place.run(nodes([one]), stop_when_up);
+    assert_eq!(over.outcome, Outcome::Clean);
+    over.at(&task("one", State::Ready, Why::Shown));
+    over
+}
+
+#[test]
+fn a_node_is_ready_by_a_line_of_its_output() {
+    let place = Place::new();
+    let over =
+        becomes_ready(&place, "echo no; echo 'listening on 80' >&2; exec sleep 1000", Check::Log(r"on \d+$".into()));
+    over.in_order(&[line("one", "no"), task("one", State::Ready, Why::Shown)]);
+}
+
+#[test]
+fn a_node_is_ready_by_a_file_and_be_its_directory_still_to_be_made() {
+    let place = Place::new();
+    let script = "mkdir -p made/deeper; echo > made/deeper/file; exec sleep 1000";
+    becomes_ready(&place, script, Check::File("made/deeper/file".into()));
+    becomes_ready(&place, "exec sleep 1000", Check::File("made/deeper/file".into()));
+}
+
+/// Says something at `$NOTIFY_SOCKET`.
+fn notify(what: &str) -> String {
+    let python = "import os,socket;s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM);\
+                  s.sendto(os.environ['SAY'].encode(),'\\0'+os.environ['NOTIFY_SOCKET'][1:])";
+    format!("SAY='{what}' python3 -c \"{python}\"")
+}
+
+#[test]
+fn a_node_is_ready_when_it_says_so() {
+    let place = Place::new();
+    let script = format!("{}; {}; exec sleep 1000", notify("STATUS=nearly"), notify("READY=1"));
+    let over = becomes_ready(&place, &script, Check::Notify);
+    over.in_order(&[Heard::Status("nearly".into()), task("one", State::Ready, Why::Shown)]);
+}
+
+#[test]
+fn a_node_that_says_no_more_that_it_is_alive_is_stopped_and_restarted() {
+    let place = Place::new();
+    let beats = notify("WATCHDOG=1");
+    let mut one = node(
+        "one",
+        &format!(
+            "echo $WATCHDOG_USEC; {}; for i in 1 2 3; do {beats}; done; echo silent; exec sleep 1000",
+            notify("READY=1")
+        ),
+    );
+    one.ready = ready(Check::Notify);
+    one.alive = Some(Alive::Notify { within: SECOND });
+    one.restart = restart(Policy::OnFailure);
+    let over = place.run(nodes([one]), |heard, handle| {
+        if *heard == task("one", State::Starting, Why::Restart(1)) {
+            handle.stop();
+        }
+    });
+    over.in_order(&[
+        line("one", "1000000"),
+        task("one", State::Ready, Why::Shown),
+        line("one", "silent"),
+        task("one", State::Stopping(Rung::First), Why::NotAlive(SECOND)),
+        task("one", State::Starting, Why::Restart(1)),
+    ]);
+}
+
+#[test]
+fn a_node_is_ready_and_alive_by_a_command_that_is_tried_again() {
+    let place = Place::new();
+    let mut one = node("one", "echo > up; exec sleep 1000");
+    one.ready = ready(Check::Exec("exec 9>\"$ORACLE\"; sleep 1000 & test -e up".into()));
+    one.alive = Some(Alive::Exec { command: "! test -e down".into(), every: 10 * MS, timeout: PATIENCE });
+    let down = place.file("down");
+    let over = place.run(nodes([one]), move |heard, _| {
+        if *heard == Heard::Flow(Phase::Up) {
+            std::fs::write(&down, "").unwrap();
+        }
+    });
+    assert_eq!(over.outcome, Outcome::NodeFailed { task: TaskId(0), why: Why::CheckFailed });
+    over.at(&task("one", State::Ready, Why::Shown));
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_with_what_it_started() {
+    let place = Place::new();
+    let mut one = node("one", "exec sleep 1000");
+    let command = "exec 9>\"$ORACLE\"; trap '' INT TERM; sleep 1000 & setsid sleep 1000";
+    one.ready = Some(Ready { check: Check::Exec(command.into()), timeout: 300 * MS });
+    let over = place.run(nodes([one]), |_, _| ());
+    assert_eq!(over.outcome, Outcome::NotReady { task: TaskId(0) });
+}
+
+#[test]
+fn a_node_is_ready_by_a_topic_that_has_a_publisher_and_a_rate() {
+    for (hz, taken_over) in [(None, false), (None, true), (Some(50.0), false), (Some(50.0), true)] {
+        let place = Place::new();
+        let (name, file) = (place.domain.name().to_owned(), place.file("go"));
+        if taken_over {
+            // A topic that is there, and has no publisher.
+            drop(place.domain.bytes().open("camera").unwrap());
+        }
+        let mut one = node("one", "exec sleep 1000");
+        one.ready = ready(Check::Topic { topic: "camera".into(), hz });
+        let publisher = std::thread::spawn({
+            let file = file.clone();
+            move || {
+                support::eventually("it may publish", || file.exists());
+                let mut publisher = conduit::Publisher::<[u8]>::options().domain(&name).open("camera").unwrap();
+                while file.exists() {
+                    publisher.publish(b"frame").unwrap();
+                    std::thread::sleep(5 * MS);
+                }
+            }
+        });
+        let over = place.run(nodes([one]), {
+            let file = file.clone();
+            move |heard, handle| {
+                if *heard == task("one", State::Starting, Why::Turn) {
+                    std::fs::write(&file, "").unwrap();
+                }
+                stop_when_up(heard, handle);
+            }
+        });
+        std::fs::remove_file(&file).unwrap();
+        publisher.join().unwrap();
+        assert_eq!(over.outcome, Outcome::Clean);
+        over.at(&task("one", State::Ready, Why::Shown));
+    }
+}
+
+#[test]
+fn a_node_whose_topic_does_not_move_is_stopped_and_restarted() {
+    let place = Place::new();
+    let (name, file) = (place.domain.name().to_owned(), place.file("moves"));
+    let mut one = node("one", "echo begun; exec sleep 1000");
+    one.ready = ready(Check::Topic { topic: "camera".into(), hz: None });
+    one.alive = Some(Alive::Topic { topic: "camera".into(), within: 300 * MS });
+    one.restart = restart(Policy::OnFailure);
+    std::fs::write(&file, "").unwrap();
+    let publisher = std::thread::spawn({
+        let (moves, over) = (file.clone(), place.file("over"));
+        move || {
+            let mut publisher = conduit::Publisher::<[u8]>::options().domain(&name).open("camera").unwrap();
+            while !over.exists() {
+                if moves.exists() {
+                    publisher.publish(b"frame").unwrap();
+                }
+                std::thread::sleep(5 * MS);
+            }
+        }
+    });
+    let begun = Instant::now();
+    let mut up = 0;
+    let over = place.run(nodes([one]), move |heard, handle| {
+        // It moves for a second in the first life, stands, and is asked to stop in the second.
+        if matches!(heard, Heard::Task(_, State::Ready, _)) {
+            up += 1;
+            if up == 1 {
+                let moves = file.clone();
+                std::thread::spawn(move || {
+                    std::thread::sleep(SECOND);
+                    std::fs::remove_file(moves).unwrap();
+                });
+            } else {
+                handle.stop();
+            }
+        }
+    });
+    std::fs::write(place.file("over"), "").unwrap();
+    publisher.join().unwrap();
+    assert_eq!(over.outcome, Outcome::Clean);
+    assert!(begun.elapsed() >= SECOND);
+    over.in_order(&[
+        task("one", State::Stopping(Rung::First), Why::NotAlive(300 * MS)),
+        task("one", State::Starting, Why::Restart(1)),
+    ]);
+    assert_eq!(over.count(|heard| matches!(heard, Heard::Task(_, State::Stopping(_), Why::NotAlive(_)))), 1);
+}
+
+#[test]
+fn a_wait_holds_when_all_that_it_waits_for_is_there() {
+    let place = Place::new();
+    let publisher = place.domain.bytes().open("here").unwrap();
+    let wait = Wait {
+        conditions: vec![
+            Condition::Time(50 * MS),
+            Condition::Topic("here".into()),
+            Condition::File("file".into()),
+            Condition::NodeReady("one".into()),
+        ],
+        timeout: PATIENCE,
+    };
+    let one = node("one", "echo > new; mv new file; exec sleep 1000");
+    let all = [TaskKind::Node(one), TaskKind::Wait(wait), TaskKind::Run(node("two", "exit 0"))];
+    let over = place.run(plan(all), stop_when_up);
+    drop(publisher);
+    assert_eq!(over.outcome, Outcome::Clean);
+    over.in_order(&[
+        task("wait", State::Done, Why::Shown),
+        task("two", State::Starting, Why::Turn),
+        Heard::Flow(Phase::Up),
+    ]);
+}
+
+#[test]
+fn what_is_not_ready_in_time_stops_the_flow() {
+    let place = Place::new();
+    for check in [
+        Check::Topic { topic: "nobody".into(), hz: Some(10.0) },
+        Check::Log("never".into()),
+        Check::Log("(".into()),
+        Check::Notify,
+        Check::File("nowhere".into()),
+    ] {
+        let mut one = node("one", "exec sleep 1000");
+        one.ready = Some(Ready { check: check.clone(), timeout: 100 * MS });
+        let over = place.run(nodes([one]), |_, _| ());
+        assert_eq!(over.outcome, Outcome::NotReady { task: TaskId(0) });
+        assert_eq!(
+            over.count(|heard| matches!(heard, Heard::Trouble(_))),
+            usize::from(check == Check::Log("(".into()))
+        );
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Logs
+
+#[test]
+fn what_nodes_write_is_in_their_files() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.logs = Some(place.file("logs"));
+    // Nothing can be written where a directory is.
+    std::fs::create_dir_all(place.file("logs/b.log")).unwrap();
+    let all = [node("a", "echo one; echo two >&2; exit 0"), node("b", "echo 1; echo 2; sleep 0.1; echo 3; exit 0")];
+    let over = place.run_with(nodes(all), options, |_, _| ());
+    assert_eq!(over.outcome, Outcome::Clean);
+    let mut lines: Vec<_> =
+        std::fs::read_to_string(place.file("logs/a.log")).unwrap().lines().map(String::from).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "two"]);
+    assert_eq!(over.lines("b"), ["1", "2", "3"]);
+    let troubles: Vec<_> = over.heard.iter().filter(|heard| matches!(heard, Heard::Trouble(_))).collect();
+    assert_eq!(troubles.len(), 2, "{troubles:?}");
+    over.at(&Heard::Trouble("3 lines of its log were lost".into()));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// All at once
+
+/// Whether this process has no child, dead ones included.
+fn has_no_child() -> bool {
+    // SAFETY: tells nothing.
+    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) == -1 }
+}
+
+/// What a node of the soak does.
+fn mischief(noise: &mut support::Noise) -> String {
+    let sleep = "sleep 1000";
+    let wait = "while :; do sleep 1000 & wait; done";
+    match noise.below(10) {
+        0 => format!("exec {sleep}"),
+        1 => format!("sleep 0.0{}; exit {}", noise.below(10), noise.below(3)),
+        2 => "kill -SEGV $$".into(),
+        3 => format!("trap '' INT TERM HUP; {wait}"),
+        4 => format!("trap '' INT TERM; ({sleep} & {sleep}) & {wait}"),
+        5 => format!("setsid sh -c '{sleep} & exec {sleep}' & exit 0"),
+        6 => format!("setsid sh -c 'trap \"\" TERM INT; {wait}' & {wait}"),
+        7 => "exec yes".into(),
+        8 => format!("sh -c 'sleep 0.0{}; exit 1' & wait $!; exit 1", noise.below(10)),
+        _ => "kill -STOP $$; exit 3".into(),
+    }
+}
+
+fn soak(_: &[&str]) {
+    let mut noise = support::Noise::seeded("soak");
+    for round in 0..rounds(1000) {
+        let place = Place::new();
+        let all = (0..10).map(|number| {
+            let mut one = node(&format!("n{number}"), &mischief(&mut noise));
+            one.stop = Stop { signal: [libc::SIGINT, libc::SIGTERM][noise.below(2) as usize], timeout: 30 * MS };
+            let policy = [Policy::Never, Policy::OnFailure, Policy::Always][noise.below(3) as usize];
+            let then = if noise.below(4) == 0 { Then::StopFlow } else { Then::Ignore };
+            one.restart = Restart { policy, backoff: (MS, 20 * MS), max: 3, window: SECOND, then };
+            match noise.below(8) {
+                0 => one.ready = Some(Ready { check: Check::Log("y".into()), timeout: 50 * MS }),
+                1 => one.ready = Some(Ready { check: Check::Exec("sleep 1000 & exit 0".into()), timeout: SECOND }),
+                2 => one.alive = Some(Alive::Notify { within: 50 * MS }),
+                3 => one.program = "no-such-program".into(),
+                _ => {}
+            }
+            one
+        });
+        let mut plan = nodes(all.collect::<Vec<_>>());
+        if noise.below(2) == 0 {
+            plan.tasks.iter_mut().for_each(|task| task.needs.clear());
+        }
+        let runner = Runner::new(plan.clone(), Options { orphans: Orphans::Adopt, ..place.options() }).unwrap();
+        let (bound, handle, guardian) = (runner.stop_bound(), runner.handle(), runner.guardian());
+        let (pause, how) = (noise.below(150) as u32 * MS, noise.below(6));
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let asks = std::thread::spawn(move || {
+            let is_over = is_over.recv_timeout(pause) != Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+            let asked = Instant::now();
+            match how {
+                _ if is_over => {}
+                // SAFETY: no memory involved. If the flow is over in this moment, nobody has that number so soon.
+                0 => _ = unsafe { libc::kill(guardian, libc::SIGKILL) },
+                1 => (0..2).for_each(|_| handle.stop()),
+                _ => handle.stop(),
+            }
+            asked
+        });
+        let outcome = run(runner, &plan, |_, _| ()).outcome;
+        let ended = Instant::now();
+        drop(over);
+        let took = ended.saturating_duration_since(asks.join().unwrap());
+        // In addition to the bound: what a busy machine takes to spawn and to let die.
+        assert!(took < bound + 5 * SECOND, "round {round}: {took:?} of {bound:?}");
+        assert!(place.is_empty(), "round {round}: somebody is left after {outcome:?}");
+        assert!(has_no_child(), "round {round}: a zombie after {outcome:?}");
+        support::say(round);
+    }
+}
+
+#[test]
+#[ignore = "a process that the other tests start"]
+fn helper_process() {
+    support::run_role(&[("soak", soak)]);
+}
+
+#[test]
+fn nothing_is_left_of_nodes_that_misbehave() {
+    // By itself, so that its children are its own.
+    let mut soak = support::Process::start("soak", &[]);
+    for round in 0..rounds(1000) {
+        soak.expect(&round.to_string());
+    }
+    soak.finish();
 }
