@@ -101,10 +101,12 @@ impl Place {
     }
 
     fn options(&self) -> Options {
-        let mut options = Options::default();
-        options.domain = Some(self.domain.name().into());
+        let mut options = Options {
+            domain: Some(self.domain.name().into()),
+            working_dir: self.directory.0.clone(),
+            ..Options::default()
+        };
         options.env.push(("ORACLE".into(), self.directory.file("oracle").into()));
-        options.working_dir = self.directory.0.clone();
         options
     }
 
@@ -386,10 +388,79 @@ fn a_flood_of_output_does_not_delay_a_stop() {
         }
     });
     assert_eq!(over.outcome, Outcome::Clean);
-    let lines =
-        over.heard[over.at(&Heard::Flow(Phase::Stopping))..].iter().filter(|heard| matches!(heard, Heard::Line(..)));
-    // A pipe's worth or so for each: nobody wrote on for long.
-    assert!(lines.count() < 2_000_000);
+    // Who asks for a stop has it before each of them had its turn again.
+    let stop = over.at(&Heard::Flow(Phase::Stopping));
+    let between = over.heard[over.at(&line("last", "here"))..stop].len();
+    assert!(between < 4 * (16 << 10), "{between} lines");
+}
+
+#[test]
+fn every_line_of_a_node_that_ends_is_told_in_order() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.logs = Some(place.file("logs"));
+    let over = place.run_with(plan([TaskKind::Run(node("one", "exec seq 200000"))]), options, |_, _| ());
+    assert_eq!(over.outcome, Outcome::Clean);
+    let lines = over.lines("one");
+    assert_eq!(lines.len(), 200_000);
+    assert!(lines.iter().zip(1..).all(|(line, number)| *line == number.to_string()));
+    let log = std::fs::read_to_string(place.file("logs/one.log")).unwrap();
+    assert!(log.lines().eq(lines));
+}
+
+#[test]
+fn a_flow_that_is_dropped_in_the_middle_leaves_nothing() {
+    let place = Place::new();
+    let plan = nodes([node(
+        "one",
+        "trap '' INT TERM HUP; setsid sleep 1000 & echo ready; while :; do sleep 1000 & wait; done",
+    )]);
+    let runner = Runner::new(plan.clone(), place.options()).unwrap();
+    let end = std::thread::spawn(move || {
+        run(runner, &plan, |heard, _| {
+            // As if the program had a bug.
+            if *heard == line("one", "ready") {
+                std::panic::resume_unwind(Box::new("a bug"));
+            }
+        })
+        .outcome
+    });
+    assert!(end.join().is_err());
+    assert!(place.is_empty());
+}
+
+#[test]
+fn a_flow_at_rest_sleeps() {
+    let place = Place::new();
+    let mut one = node("one", "echo ready; exec sleep 1000");
+    one.ready = ready(Check::Log("ready".into()));
+    let plan = nodes([one]);
+    let runner = Runner::new(plan.clone(), place.options()).unwrap();
+    let handle = runner.handle();
+    let (up, is_up) = std::sync::mpsc::channel();
+    let flow = std::thread::spawn(move || {
+        run(runner, &plan, |heard, _| {
+            if *heard == Heard::Flow(Phase::Up) {
+                up.send(support::thread_id()).unwrap();
+            }
+        })
+    });
+    let thread = is_up.recv_timeout(PATIENCE).unwrap();
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+        status.lines().find(|line| line.starts_with("voluntary")).unwrap().to_owned()
+    };
+    let mut before = String::new();
+    support::eventually("it sleeps", || {
+        let last = std::mem::replace(&mut before, switches());
+        // The next look comes long after anything that was under way.
+        std::thread::sleep(20 * MS);
+        last == before && support::is_asleep(thread)
+    });
+    std::thread::sleep(support::watch_time());
+    assert_eq!(switches(), before);
+    handle.stop();
+    assert_eq!(flow.join().unwrap().outcome, Outcome::Clean);
 }
 
 #[test]
@@ -552,6 +623,25 @@ fn a_node_is_ready_by_a_topic_that_has_a_publisher_and_a_rate() {
         assert_eq!(over.outcome, Outcome::Clean);
         over.at(&task("one", State::Ready, Why::Shown));
     }
+}
+
+#[test]
+fn a_topic_that_is_too_slow_does_not_make_a_node_ready() {
+    let place = Place::new();
+    let (name, over) = (place.domain.name().to_owned(), place.file("over"));
+    let publisher = std::thread::spawn(move || {
+        let mut publisher = conduit::Publisher::<[u8]>::options().domain(&name).open("camera").unwrap();
+        while !over.exists() {
+            publisher.publish(b"frame").unwrap();
+            std::thread::sleep(5 * MS);
+        }
+    });
+    let mut one = node("one", "exec sleep 1000");
+    one.ready = Some(Ready { check: Check::Topic { topic: "camera".into(), hz: Some(400.0) }, timeout: 2 * SECOND });
+    let over = place.run(nodes([one]), |_, _| ());
+    std::fs::write(place.file("over"), "").unwrap();
+    publisher.join().unwrap();
+    assert_eq!(over.outcome, Outcome::NotReady { task: TaskId(0) });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io;
 use super::lives::{AT_ONCE, Got, Living, Source};
 use super::logs::Log;
 use super::{Owner, Runner, Stream, Teller, Told, name};
-use crate::flow::guardian::{Report, Status};
+use crate::flow::guardian::{self, Report, Status};
 use crate::flow::supervisor::{End, Event, Life};
 
 /// Reports that are heard in one wake-up, before others have their turn.
@@ -52,7 +52,7 @@ impl Runner {
         let Some(living) = self.lives.get(&life) else { return };
         let Some(socket) = &living.socket else { return };
         let mut notices = Vec::new();
-        socket.hear(&mut |notice| notices.push(notice));
+        socket.of.hear(&mut |notice| notices.push(notice));
         let task = living.task;
         for notice in notices {
             if let Some(status) = &notice.status {
@@ -79,8 +79,9 @@ impl Runner {
             match self.guardian.receive() {
                 Ok(Some(report)) => self.hear_report(report, told),
                 Ok(None) => return,
-                Err(error) => {
-                    self.note(error);
+                // Whatever it is: what the guardian tells can't be heard any more.
+                Err(_) => {
+                    self.note(guardian::Error::Lost);
                     return;
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::OFlags;
@@ -60,20 +61,42 @@ impl Source {
     }
 }
 
+/// What wakes up for as long as it is there: also if a child that was forked meanwhile has a copy, which would keep the
+/// registration.
+#[derive(Debug)]
+pub(super) struct Registered<T: AsFd> {
+    pub of: T,
+    epoll: Arc<OwnedFd>,
+}
+
+impl<T: AsFd> Registered<T> {
+    fn new(of: T, source: Source, epoll: &Arc<OwnedFd>) -> io::Result<Self> {
+        source.register(epoll, &of)?;
+        Ok(Registered { of, epoll: epoll.clone() })
+    }
+}
+
+impl<T: AsFd> Drop for Registered<T> {
+    fn drop(&mut self) {
+        // Fails only if it is not registered.
+        let _ = epoll::delete(&*self.epoll, &self.of);
+    }
+}
+
 /// From [`Action::Spawn`](crate::flow::supervisor::Action::Spawn) until nothing is left.
 #[derive(Debug)]
 pub(super) struct Living {
     pub task: TaskId,
     /// What the guardian knows it by.
     pub id: u32,
-    pub socket: Option<Socket>,
+    pub socket: Option<Registered<Socket>>,
     output: [Pipe; 2],
 }
 
 #[derive(Debug)]
 struct Pipe {
-    /// `None` when nobody can write any more. Closing it ends its registration: it has no copies.
-    fd: Option<OwnedFd>,
+    /// `None` when nobody can write any more.
+    fd: Option<Registered<OwnedFd>>,
     lines: Lines,
 }
 
@@ -81,25 +104,29 @@ struct Pipe {
 pub(super) type Ends = [OwnedFd; 2];
 
 impl Living {
-    pub fn new(task: TaskId, id: u32, life: Life, socket: Option<Socket>, epoll: &OwnedFd) -> io::Result<(Self, Ends)> {
+    pub fn new(
+        task: TaskId,
+        id: u32,
+        life: Life,
+        socket: Option<Socket>,
+        epoll: &Arc<OwnedFd>,
+    ) -> io::Result<(Self, Ends)> {
         let pipe = |stream| -> io::Result<(Pipe, OwnedFd)> {
             let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
             // This end only: programs don't expect of theirs that it refuses.
             rustix::fs::fcntl_setfl(&from, OFlags::NONBLOCK)?;
-            Source::Output(life, stream).register(epoll, &from)?;
-            Ok((Pipe { fd: Some(from), lines: Lines::default() }, to))
+            let fd = Some(Registered::new(from, Source::Output(life, stream), epoll)?);
+            Ok((Pipe { fd, lines: Lines::default() }, to))
         };
         let ((out, out_end), (err, err_end)) = (pipe(Stream::Out)?, pipe(Stream::Err)?);
-        if let Some(socket) = &socket {
-            Source::Notify(life).register(epoll, socket)?;
-        }
+        let socket = socket.map(|socket| Registered::new(socket, Source::Notify(life), epoll)).transpose()?;
         Ok((Living { task, id, socket, output: [out, err] }, [out_end, err_end]))
     }
 
     /// Reads what a stream has, as far as one reads at a time.
     pub fn read(&mut self, stream: Stream, room: &mut [u8; AT_ONCE], each: &mut dyn FnMut(&str)) -> Got {
         let Pipe { fd: Some(fd), lines } = &mut self.output[stream as usize] else { return Got::End };
-        let got = match rustix::io::read(&*fd, &mut room[..]) {
+        let got = match rustix::io::read(&fd.of, &mut room[..]) {
             Ok(0) => Got::End,
             Ok(count) => {
                 lines.push(&room[..count], each);

@@ -41,6 +41,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
@@ -177,7 +178,7 @@ pub struct Runner {
     options: Options,
     supervisor: Supervisor,
     begun: Instant,
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     handle: Handle,
     probes: Probes,
     lives: BTreeMap<Life, Living>,
@@ -206,6 +207,7 @@ impl Runner {
             std::fs::create_dir_all(directory).map_err(system("make the directory of logs"))?;
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("wait for several things"))?;
+        let epoll = Arc::new(epoll);
         let handle = Handle::new(&plan).map_err(system("make a bell"))?;
         let probes = Probes::new();
         let null = File::options().read(true).write(true).open("/dev/null").map_err(system("open /dev/null"))?;
@@ -318,7 +320,7 @@ impl Runner {
             Timespec { tv_sec: left.as_secs().min(1 << 30) as _, tv_nsec: left.subsec_nanos() as _ }
         });
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; WOKEN];
-        match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+        match epoll::wait(&*self.epoll, &mut events, timeout.as_ref()) {
             Ok((woken, _)) => ready.extend(woken.iter().map(|event| {
                 let data = event.data;
                 Source::of(data.u64())

@@ -35,21 +35,21 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Topic {
-    domain: Option<String>,
+    domain: String,
     topic: String,
     rate: Option<Rate>,
     pause: Duration,
 }
 
 impl Topic {
-    pub fn new(domain: Option<String>, topic: String, hz: Option<f64>) -> Self {
+    pub fn new(domain: String, topic: String, hz: Option<f64>) -> Self {
         Topic { domain, topic, rate: hz.and_then(Rate::new), pause: FIRST_PAUSE }
     }
 
     /// Whether it is as it should be; if not, when to look again.
     fn look(&mut self, now: Time, files: &mut Files) -> Result<(), Option<Time>> {
         let is_watched = files.watch(Path::new(shm::DIRECTORY));
-        let info = topic::inspect(self.domain.as_deref(), &self.topic);
+        let info = topic::inspect(Some(&self.domain), &self.topic);
         let published = info.as_ref().ok().filter(|info| info.writer == WriterState::Alive).map(|info| info.published);
         match (published, &mut self.rate) {
             (Some(_), None) => Ok(()),
@@ -78,14 +78,14 @@ impl Topic {
 
 #[derive(Debug)]
 pub(super) struct Moves {
-    domain: Option<String>,
+    domain: String,
     topic: String,
     within: Duration,
     published: Option<u64>,
 }
 
 impl Moves {
-    pub fn new(domain: Option<String>, topic: String, within: Duration) -> Self {
+    pub fn new(domain: String, topic: String, within: Duration) -> Self {
         let mut moves = Moves { domain, topic, within, published: None };
         moves.look();
         moves
@@ -93,7 +93,7 @@ impl Moves {
 
     /// Whether something was published since the last look.
     fn look(&mut self) -> bool {
-        let Ok(info) = topic::inspect(self.domain.as_deref(), &self.topic) else { return false };
+        let Ok(info) = topic::inspect(Some(&self.domain), &self.topic) else { return false };
         let before = self.published.replace(info.published);
         before != Some(info.published) && (before.is_some() || info.published > 0)
     }
