@@ -6,4 +6,5 @@ pub mod file;
 pub mod guardian;
 pub mod model;
 pub mod plan;
+pub mod run;
 pub mod supervisor;

@@ -8,6 +8,6 @@ mod lock;
 pub mod msgs;
 pub mod node;
 pub(crate) mod random;
-mod shm;
+pub(crate) mod shm;
 pub mod sync;
 pub mod topic;
