@@ -545,7 +545,7 @@ fn a_node_that_says_no_more_that_it_is_alive_is_stopped_and_restarted() {
         ),
     );
     one.ready = ready(Check::Notify);
-    one.alive = Some(Alive::Notify { within: SECOND });
+    one.alive = Some(Alive::Notify { within: 2 * SECOND });
     one.restart = restart(Policy::OnFailure);
     let over = place.run(nodes([one]), |heard, handle| {
         if *heard == task("one", State::Starting, Why::Restart(1)) {
@@ -553,10 +553,10 @@ fn a_node_that_says_no_more_that_it_is_alive_is_stopped_and_restarted() {
         }
     });
     over.in_order(&[
-        line("one", "1000000"),
+        line("one", "2000000"),
         task("one", State::Ready, Why::Shown),
         line("one", "silent"),
-        task("one", State::Stopping(Rung::First), Why::NotAlive(SECOND)),
+        task("one", State::Stopping(Rung::First), Why::NotAlive(2 * SECOND)),
         task("one", State::Starting, Why::Restart(1)),
     ]);
 }
@@ -650,7 +650,7 @@ fn a_node_whose_topic_does_not_move_is_stopped_and_restarted() {
     let (name, file) = (place.domain.name().to_owned(), place.file("moves"));
     let mut one = node("one", "echo begun; exec sleep 1000");
     one.ready = ready(Check::Topic { topic: "camera".into(), hz: None });
-    one.alive = Some(Alive::Topic { topic: "camera".into(), within: 300 * MS });
+    one.alive = Some(Alive::Topic { topic: "camera".into(), within: SECOND });
     one.restart = restart(Policy::OnFailure);
     std::fs::write(&file, "").unwrap();
     let publisher = std::thread::spawn({
@@ -668,13 +668,13 @@ fn a_node_whose_topic_does_not_move_is_stopped_and_restarted() {
     let begun = Instant::now();
     let mut up = 0;
     let over = place.run(nodes([one]), move |heard, handle| {
-        // It moves for a second in the first life, stands, and is asked to stop in the second.
+        // It moves for two seconds in the first life, stands, and is asked to stop in the second.
         if matches!(heard, Heard::Task(_, State::Ready, _)) {
             up += 1;
             if up == 1 {
                 let moves = file.clone();
                 std::thread::spawn(move || {
-                    std::thread::sleep(SECOND);
+                    std::thread::sleep(2 * SECOND);
                     std::fs::remove_file(moves).unwrap();
                 });
             } else {
@@ -685,9 +685,9 @@ fn a_node_whose_topic_does_not_move_is_stopped_and_restarted() {
     std::fs::write(place.file("over"), "").unwrap();
     publisher.join().unwrap();
     assert_eq!(over.outcome, Outcome::Clean);
-    assert!(begun.elapsed() >= SECOND);
+    assert!(begun.elapsed() >= 2 * SECOND);
     over.in_order(&[
-        task("one", State::Stopping(Rung::First), Why::NotAlive(300 * MS)),
+        task("one", State::Stopping(Rung::First), Why::NotAlive(SECOND)),
         task("one", State::Starting, Why::Restart(1)),
     ]);
     assert_eq!(over.count(|heard| matches!(heard, Heard::Task(_, State::Stopping(_), Why::NotAlive(_)))), 1);

@@ -2,7 +2,6 @@
 //! the nodes.
 //!
 //! ```no_run
-//! use conduit::flow::model::{Flow, Node};
 //! use conduit::flow::plan::Plan;
 //! use conduit::flow::run::{Options, Runner, Told};
 //!
