@@ -30,7 +30,7 @@ pub(super) struct Process {
     pub start: u64,
     pub state: u8,
     /// Where its environment ends; 0 while it is becoming another program, and where that is nobody's business.
-    env_end: u64,
+    pub env_end: u64,
 }
 
 impl Process {

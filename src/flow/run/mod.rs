@@ -2,12 +2,14 @@
 //! the nodes.
 //!
 //! ```no_run
-//! use conduit::flow::plan::Plan;
+//! use conduit::flow::file;
 //! use conduit::flow::run::{Options, Runner, Told};
 //!
-//! # fn plan() -> Plan { unimplemented!() }
-//! # fn main() -> Result<(), conduit::flow::run::Error> {
-//! let runner = Runner::new(plan(), Options::default())?;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = std::path::absolute("robot.flow.yaml")?;
+//! let text = std::fs::read_to_string(&path)?;
+//! let read = file::read(&path, &text, &mut |include| std::fs::read_to_string(include), &[])?;
+//! let runner = Runner::new(read.plan, Options::default())?;
 //! let handle = runner.handle();
 //! std::thread::spawn(move || {
 //!     std::thread::sleep(std::time::Duration::from_secs(60));
