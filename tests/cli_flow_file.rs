@@ -2,47 +2,12 @@
 #![cfg(all(feature = "cli", feature = "flow"))]
 
 mod cli;
+mod flows;
 mod support;
 
-use std::process::Command;
-
-use cli::{Cli, Ended, Running};
+use cli::Running;
+use flows::Flows;
 use serde_json::{Value, json};
-use support::Directory;
-
-/// A directory with flows, to run commands in.
-struct Flows {
-    cli: Cli,
-    dir: Directory,
-}
-
-impl Flows {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let cli = Cli::new();
-        let dir = Directory::new(&cli.domain);
-        for (name, text) in files {
-            let path = dir.file(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        Flows { cli, dir }
-    }
-
-    /// Nothing of whoever runs the tests is found.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.cli.command(args);
-        command
-            .current_dir(&self.dir.0)
-            .env("XDG_CONFIG_HOME", self.dir.file("config"))
-            .env_remove("CONDUIT_FLOW_PATH");
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, args: &[&str]) -> Ended {
-        Running::start(&mut self.command(args)).end()
-    }
-}
 
 #[test]
 fn check_tells_all_that_is_wrong_with_its_place_and_is_content_with_what_is_right() {

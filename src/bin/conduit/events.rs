@@ -253,7 +253,7 @@ fn say_if_possible(text: &str) {
 }
 
 /// Sleeps until one of `signals`, which are blocked, or until `timeout`; returns whether one came.
-fn wait_for(signals: &libc::sigset_t, timeout: Option<Duration>) -> bool {
+pub fn wait_for(signals: &libc::sigset_t, timeout: Option<Duration>) -> bool {
     let until = timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let left = until.map(|until| {

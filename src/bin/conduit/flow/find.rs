@@ -97,17 +97,32 @@ pub type Outcome = std::result::Result<Read, Problems>;
 /// Finds and reads a flow; tells where it is.
 pub fn read(args: &FlowArgs) -> Result<(PathBuf, Outcome)> {
     let path = path_of(&args.flow, args.dir.as_deref())?;
-    let shown = harmless(&path.display().to_string());
-    let text = text(&path).map_err(|error| Failure::Usage(format!("cannot read {shown}: {error}")))?;
-    let read = file::read(&path, &text, &mut text_of, &args.set);
+    let read = read_at(&path, args)?;
     Ok((path, read))
 }
 
 /// Finds and reads a flow that is right.
 pub fn read_good(args: &FlowArgs) -> Result<(PathBuf, Read)> {
     let (path, read) = read(args)?;
-    let read = read.map_err(|problems| Failure::Usage(crate::output::harmless_lines(&problems.to_string())))?;
+    Ok((path, good(read)?))
+}
+
+/// As [`read_good`], with the flow's paths from the root of the file system on, so that they are the same wherever a node works.
+pub fn read_absolute(args: &FlowArgs) -> Result<(PathBuf, Read)> {
+    let path = path_of(&args.flow, args.dir.as_deref())?;
+    let path = std::path::absolute(&path).map_err(|error| Failure::Failed(format!("no working directory: {error}")))?;
+    let read = good(read_at(&path, args)?)?;
     Ok((path, read))
+}
+
+fn good(read: Outcome) -> Result<Read> {
+    read.map_err(|problems| Failure::Usage(crate::output::harmless_lines(&problems.to_string())))
+}
+
+fn read_at(path: &Path, args: &FlowArgs) -> Result<Outcome> {
+    let shown = harmless(&path.display().to_string());
+    let text = text(path).map_err(|error| Failure::Usage(format!("cannot read {shown}: {error}")))?;
+    Ok(file::read(path, &text, &mut text_of, &args.set))
 }
 
 fn text_of(path: &Path) -> io::Result<String> {
