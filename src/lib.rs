@@ -32,6 +32,11 @@
     doc = "| events over a network | `net` | producers on other machines | [`net`]: [`net::Server`], [`net::Client`] |"
 )]
 #![cfg_attr(not(feature = "net"), doc = "| events over a network | `net` | producers on other machines | `net` |")]
+#![cfg_attr(
+    feature = "flow",
+    doc = "| flows | `flow` | systems of processes from one file | [`mod@flow`]: [`flow::file::read`], [`flow::run::Runner`] |"
+)]
+#![cfg_attr(not(feature = "flow"), doc = "| flows | `flow` | systems of processes from one file | `flow` |")]
 //! | command line | `cli` | people and scripts | `conduit demo`, `conduit --help` |
 //!
 //! The kernel's types live in a `static`, in a leaked box, or behind a reference that outlives the threads that use them (as in
