@@ -319,6 +319,8 @@ fn streams_that_are_held_go_on_in_their_order_and_none_is_forgotten() {
     (streams[4], streams[9]) = (None, None);
     drop(step);
     eventually("all are handled", || handled.lock().unwrap().len() == 1000);
-    assert!(handled.lock().unwrap().is_sorted());
+    // Who goes looks for room once more, and may find what the first in line was just told of.
+    let (gone, stayed): (Vec<u8>, Vec<u8>) = handled.lock().unwrap().iter().partition(|n| [4, 9].contains(n));
+    assert_eq!((gone.len(), stayed.is_sorted()), (200, true), "{stayed:?}");
     server.stop(SHORTLY);
 }
