@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use conduit::link::{Ending, Error, Event, Fault, Link, Options, Reconnect, Transport};
 use links::{Accepting, Place, address};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use support::{Noise, PATIENCE, Process, eventually, is_asleep, rounds, say, thread_id};
@@ -22,7 +23,7 @@ use support::{Noise, PATIENCE, Process, eventually, is_asleep, rounds, say, thre
 #[test]
 #[ignore = "a role that the tests of this program start"]
 fn helper_process() {
-    support::run_role(&[("scribbler", scribbler), ("writer", writer)]);
+    support::run_role(&[("scribbler", scribbler), ("writer", writer), ("leaver", leaver)]);
 }
 
 /// Where a link's memory is in this process, by the name of its file: address, length, and rights.
@@ -464,4 +465,23 @@ fn a_client_that_comes_back_again_and_again_fills_no_more_than_a_bound() {
     assert!(matches!(error, Error::Closed(Ending::Fault(Fault::TooMuch))), "{error}");
     // What was there is handed out.
     assert!((8 * 4096..8 * 3 * 4096).contains(&received), "{received}");
+}
+
+/// Drops a link to a peer that takes nothing and goes on sending; tells whether waiting for that has kept it busy.
+fn leaver(_: &[&str]) {
+    let (mut link, mut client) = link_and_client(Link::options());
+    // More than the socket's buffer takes.
+    link.send(&vec![1; 1 << 20]).unwrap();
+    drop(link);
+    client.write_all(&frame(WAKE, 0, &[])).unwrap();
+    // The end alone is waited for.
+    let timeout = rustix::event::Timespec { tv_sec: PATIENCE.as_secs() as _, tv_nsec: 0 };
+    let ended = poll(&mut [PollFd::new(&client, PollFlags::empty())], Some(&timeout)).unwrap();
+    let busy = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    say(if ended == 1 && busy.tv_sec == 0 { "idle".into() } else { format!("{ended} {busy:?}") });
+}
+
+#[test]
+fn a_peer_that_takes_nothing_keeps_what_is_left_of_a_link_for_a_while_and_nobody_busy() {
+    Process::start("leaver", &[]).expect("idle");
 }

@@ -21,7 +21,8 @@ pub const MAX_MESSAGE: usize = 64 << 20;
 pub struct Reconnect {
     /// How often it is tried; 0: not at all.
     pub attempts: u32,
-    /// How long to wait before the first attempt but one, which is made at once.
+    /// How long to wait before the first attempt but one, which is made at once; before the first, too, of a connection that has
+    /// lasted for no longer than that.
     pub delay: Duration,
     /// By what the wait grows from one attempt to the next. 1: it stays the same.
     pub factor: f64,

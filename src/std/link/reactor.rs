@@ -154,16 +154,22 @@ impl Reactor {
 
     /// Has what the connection of a closed link still has to send sent, until `until`.
     pub(super) fn linger(&self, connection: &Arc<Connection>, until: Deadline) {
-        let _wants = connection.registration().wants.lock().unwrap_or_else(PoisonError::into_inner);
-        let token = connection.registration().token.load(Ordering::Relaxed);
+        let registration = connection.registration();
+        let token = {
+            let _wants = registration.wants.lock().unwrap_or_else(PoisonError::into_inner);
+            let token = registration.token.load(Ordering::Relaxed);
+            if token != 0 {
+                let mut state = self.state();
+                state.links.remove(&token);
+                state.lingering.insert(token, (connection.clone(), until));
+            }
+            token
+        };
         if token == 0 {
             return connection.hang_up(None);
         }
-        {
-            let mut state = self.state();
-            state.links.remove(&token);
-            state.lingering.insert(token, (connection.clone(), until));
-        }
+        // Nobody reads what comes, and it would be told of for ever.
+        registration.wants(Some(false), None, connection.as_fd());
         // Its time may be the next one.
         self.ring();
     }
