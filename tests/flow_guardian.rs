@@ -96,6 +96,14 @@ fn start_node(guardian: &mut Guardian, id: u32, script: &str) -> Output {
     output
 }
 
+/// Node 0, once it has said that it is ready.
+fn ready_node(guardian: &mut Guardian, script: &str) -> Output {
+    let mut output = start_node(guardian, 0, script);
+    spawned(guardian);
+    output.expect("ready");
+    output
+}
+
 fn spawned(guardian: &mut Guardian) -> i32 {
     match next(guardian) {
         Report::Spawned { pid, .. } => pid,
@@ -121,6 +129,15 @@ fn killed(id: u32) -> Report {
 
 fn close(guardian: Guardian) {
     assert_eq!(guardian.close(PATIENCE).unwrap(), []);
+}
+
+/// SIGKILL for node 0 takes all of it, so many processes at least.
+fn is_killed_whole(mut guardian: Guardian, output: Output, least: u32) {
+    guardian.signal(0, libc::SIGKILL).unwrap();
+    assert_eq!(next(&mut guardian), killed(0));
+    assert!(emptied(&mut guardian, 0) >= least);
+    output.ends();
+    close(guardian);
 }
 
 fn signal(pid: i32, signal: i32) {
@@ -281,14 +298,8 @@ fn a_node_that_ignores_signals_is_killed() {
 fn grandchildren_die_with_their_node() {
     let mut guardian = Guardian::start(Orphans::Leave).unwrap();
     let script = "sh -c 'sh -c \"echo ready; sleep 1000\" & sleep 1000' & wait";
-    let mut output = start_node(&mut guardian, 0, script);
-    spawned(&mut guardian);
-    output.expect("ready");
-    guardian.signal(0, libc::SIGKILL).unwrap();
-    assert_eq!(next(&mut guardian), killed(0));
-    assert!(emptied(&mut guardian, 0) >= 3);
-    output.ends();
-    close(guardian);
+    let output = ready_node(&mut guardian, script);
+    is_killed_whole(guardian, output, 3);
 }
 
 #[test]
@@ -356,14 +367,8 @@ fn who_escapes_by_setsid_is_found_and_killed() {
 fn who_escapes_without_a_trace_is_found_as_long_as_its_parents_live() {
     let mut guardian = Guardian::start(Orphans::Leave).unwrap();
     let script = "env -i setsid /bin/sh -c 'setsid /bin/sh -c \"echo ready; /bin/sleep 1000\" & wait' & wait";
-    let mut output = start_node(&mut guardian, 0, script);
-    spawned(&mut guardian);
-    output.expect("ready");
-    guardian.signal(0, libc::SIGKILL).unwrap();
-    assert_eq!(next(&mut guardian), killed(0));
-    assert!(emptied(&mut guardian, 0) >= 3);
-    output.ends();
-    close(guardian);
+    let output = ready_node(&mut guardian, script);
+    is_killed_whole(guardian, output, 3);
 }
 
 #[test]
@@ -389,9 +394,7 @@ fn who_runs_from_process_to_process_is_caught() {
     let mut guardian = Guardian::start(Orphans::Leave).unwrap();
     // Each starts the next one in a session of its own and ends.
     let script = "export R='setsid sh -c \"$R\" &'; echo ready; setsid sh -c \"$R\" & exit 0";
-    let mut output = start_node(&mut guardian, 0, script);
-    spawned(&mut guardian);
-    output.expect("ready");
+    let output = ready_node(&mut guardian, script);
     assert_eq!(next(&mut guardian), exited(0, 0));
     assert_eq!(guardian.receive().unwrap(), None, "not empty");
     guardian.signal(0, libc::SIGKILL).unwrap();

@@ -12,7 +12,8 @@
 //! let runner = Runner::new(read.plan, Options::default())?;
 //! let handle = runner.handle();
 //! std::thread::spawn(move || {
-//!     std::thread::sleep(std::time::Duration::from_secs(60));
+//!     // Enter, or the end of the input.
+//!     let _ = std::io::stdin().read_line(&mut String::new());
 //!     handle.stop();
 //! });
 //! let outcome = runner.run(&mut |told| match told {
